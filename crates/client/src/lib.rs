@@ -1,0 +1,1 @@
+//! The shared caches, one informer a kind, and the one place where typed objects are (de)serialized in bulk.

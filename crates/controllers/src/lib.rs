@@ -1,0 +1,1 @@
+//! The controllers: each a pure step and a thin runner.

@@ -1,0 +1,2 @@
+//! Mainstay: one binary that makes one machine a Kubernetes for stateful sets.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Pod networking and service routing: namespaces, veth, routes, nftables.

@@ -1,0 +1,1 @@
+//! Pod to node: filters and scores, pure, and the runner that binds.

@@ -1,0 +1,1 @@
+//! The API server: verbs, negotiation, admission, authentication, discovery.

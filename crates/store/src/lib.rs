@@ -1,0 +1,1 @@
+//! The revisioned, watchable, durable log of objects.
