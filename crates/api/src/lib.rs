@@ -1,1 +1,12 @@
-//! What each kind means: one row a kind, its defaults, validation and columns beside it.
+//! What each kind means: one row a kind in `kinds/<group>.rs`; its defaults, validation and columns beside it.
+//!
+//! All hooks work on `serde_json::Value`: the schema walk has checked types and pruned unknown fields before, so a hook
+//! reads what it needs and nothing is (de)serialized twice.
+
+mod errors;
+mod kind;
+
+pub mod kinds;
+
+pub use errors::{Cause, CauseReason, Errors, Refusal};
+pub use kind::{Admission, Column, Field, Kind, Scale, Scope, Settings, Subresource};

@@ -1,0 +1,40 @@
+//! What the server is told at start.
+
+use mainstay_api::Settings;
+use std::path::PathBuf;
+
+/// Keys and certificates, PEM. Made and renewed by `mainstay::pki`.
+#[derive(Clone, Debug)]
+pub struct Pki {
+    /// Signs client certificates; what clients trust.
+    pub ca_certificate: String,
+    /// The server's chain.
+    pub server_certificate: String,
+    /// The server's key, PKCS#8.
+    pub server_key: String,
+    /// Signs ServiceAccount tokens: ECDSA P-256, PKCS#8 PEM.
+    pub token_key: String,
+}
+
+/// Where a node's kubelet-like service (`log`, `exec`, `attach`) listens: HTTP/1.1 on a unix socket. Paths are
+/// `/containerLogs/<namespace>/<pod>/<container>?…`, `/exec/<namespace>/<pod>/<container>?…`, `/attach/…`, `/portForward/<namespace>/<pod>` with the API's own
+/// query parameters; upgrades pass through byte by byte.
+pub trait NodeEndpoints: Send + Sync + 'static {
+    /// The socket of a node, if it is known.
+    fn socket(&self, node: &str) -> Option<PathBuf>;
+}
+
+/// Everything else.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Keys and certificates.
+    pub pki: Pki,
+    /// Service range, node ports, domain.
+    pub settings: Settings,
+    /// `v1.36.3`-like version this server speaks, and our own, for `/version`.
+    pub git_version: String,
+    /// Bytes of a request body. 3 MiB upstream.
+    pub body_limit_bytes: usize,
+    /// Requests in flight, watches not counted; past it 429.
+    pub inflight_limit: usize,
+}
