@@ -1,10 +1,20 @@
 //! OCI images: pull, import, unpack, keep.
 
+mod archive;
+mod index;
+mod layer;
+mod name;
+mod pull;
+mod store;
+
+pub use name::canonical;
+pub use store::Images;
+
 use oci_spec::image::ImageConfiguration;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-/// An image on this node, ready to be a root file system. Holding it keeps its layers from being removed.
+/// An image on this node, ready to be a root file system.
 #[derive(Clone, Debug)]
 pub struct Image {
     /// `sha256:…` of the image configuration: the image's id.
@@ -22,6 +32,7 @@ pub struct Image {
 }
 
 /// User and password for a registry, from an imagePullSecret.
+// No Debug: a password must not reach a log.
 #[derive(Clone)]
 pub struct Credentials {
     /// Registry host the credentials are for: `registry.example.com`, `https://index.docker.io/v1/`.
@@ -59,6 +70,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A container's root file system is made of it.
+    #[error("image {0:?} is in use by a container: delete its pod first")]
+    InUse(String),
     /// No such image.
     #[error("no image {0:?}; `mainstay image list` shows what there is")]
     NotFound(String),
@@ -74,38 +88,3 @@ pub enum Error {
     },
 }
 
-/// The node's images: blobs and layers below one directory. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Images {}
-
-impl Images {
-    /// Opens or creates; removes what an interrupted import left. `mirrors`: registry host → endpoints to try first, read from `<dir>/../registries.json` if there.
-    pub fn open(_dir: &Path) -> Result<Self, Error> {
-        todo!()
-    }
-    /// An image by any name a user may write (`nginx`, `nginx:1.25`, `docker.io/library/nginx@sha256:…`, an id).
-    pub fn find(&self, _name: &str) -> Option<Image> {
-        todo!()
-    }
-    /// All, by name.
-    pub fn list(&self) -> Vec<Image> {
-        todo!()
-    }
-    /// Pulls from the name's registry or its mirrors, checking every digest. Pulls of one name share the work.
-    pub async fn pull(&self, _name: &str, _credentials: &[Credentials]) -> Result<Image, Error> {
-        todo!()
-    }
-    /// Takes a docker or OCI archive (plain, gzip or zstd), from a file or a stream; returns the images in it. Blocking.
-    pub fn import(&self, _archive: &mut dyn std::io::Read, _archive_name: &str) -> Result<Vec<Image>, Error> {
-        todo!()
-    }
-    /// Removes a name, and what no other name or running container needs.
-    pub fn remove(&self, _name: &str) -> Result<Vec<String>, Error> {
-        todo!()
-    }
-}
-
-/// The canonical form of what a user wrote: `nginx` → `docker.io/library/nginx:latest`.
-pub fn canonical(_name: &str) -> Result<String, Error> {
-    todo!()
-}
