@@ -151,6 +151,54 @@ pub struct Kind {
     pub grace: fn(&Value, requested: Option<i64>) -> Option<i64>,
     /// Verbs in discovery and allowed by the server, if not all.
     pub verbs: &'static [&'static str],
+    /// `admit` allocates something that no two objects may share (a Service's address): the server must run `admit` and the commit
+    /// of one such write before `admit` of the next, over all objects of this storage.
+    pub serialized: bool,
+}
+
+impl Kind {
+    /// A namespaced kind without anything special; rows spread it and name what differs.
+    pub const BASE: Kind = Kind {
+        group: "",
+        version: "v1",
+        kind: "",
+        plural: "",
+        singular: "",
+        short: &[],
+        categories: &[],
+        scope: Scope::Namespaced,
+        storage: "",
+        convert: None,
+        status: false,
+        generation: false,
+        scale: None,
+        subresources: &[],
+        name_rule: crate::names::dns_subdomain,
+        default: |_| {},
+        prepare_create: |_, _| {},
+        prepare_update: |_, _| {},
+        prepare_status: |_, _| {},
+        admit: |_, _, _| Ok(()),
+        validate: |_, _| {},
+        validate_update: |_, _, _| {},
+        validate_status: |_, _, _| {},
+        warnings: |_| Vec::new(),
+        fields: &[],
+        columns: &[crate::columns::NAME, crate::columns::AGE],
+        grace: |_, _| None,
+        verbs: ALL_VERBS,
+        serialized: false,
+    };
+
+    /// `v1`, `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// `statefulsets.apps`, `pods`: how messages name the resource.
+    pub fn resource(&self) -> String {
+        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+    }
 }
 
 /// The verbs of an ordinary kind.

@@ -3,10 +3,19 @@
 //! All hooks work on `serde_json::Value`: the schema walk has checked types and pruned unknown fields before, so a hook
 //! reads what it needs and nothing is (de)serialized twice.
 
+mod columns;
 mod errors;
 mod kind;
+mod path;
+mod pod;
+mod time;
+mod value;
 
 pub mod kinds;
+pub mod meta;
+pub mod names;
+pub mod quantity;
 
 pub use errors::{Cause, CauseReason, Errors, Refusal};
-pub use kind::{Admission, Column, Field, Kind, Scale, Scope, Settings, Subresource};
+pub use kind::{ALL_VERBS, Admission, Column, Field, Kind, Scale, Scope, Settings, Subresource};
+pub use path::Path;
