@@ -1,14 +1,17 @@
 //! What every object looks like: OpenAPI v3, pruning, merge keys, list types, protobuf field numbers.
 //!
-//! Structure and descriptions come from `k8s-openapi`'s `schemars` feature; merge keys and list types are a table of our
-//! own; protobuf field numbers are a compact table of facts written by `cargo xtask tables`.
+//! One compact table of facts (`facts.tsv`, written by `cargo xtask tables`: types, merge keys, list types, protobuf numbers) feeds the
+//! walk, the patches and the protobuf decoder; the OpenAPI documents take structure and descriptions from `k8s-openapi`.
 
+mod facts;
 mod openapi;
 mod protobuf;
+mod quantity;
+mod times;
 mod types;
 mod walk;
 
 pub use openapi::{GroupVersion, Operation, document};
 pub use protobuf::{decode as decode_protobuf, ProtobufError};
-pub use types::{MergeStrategy, Type, TypeKind, root};
+pub use types::{ListType, MergeStrategy, Type, TypeKind, root};
 pub use walk::{Checked, Issue, check};
