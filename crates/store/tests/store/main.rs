@@ -1,0 +1,5 @@
+//! The store's promises, each as a test. One binary: the crash tests run it again as their victim.
+#![allow(clippy::unwrap_used)]
+
+mod basics;
+mod support;
