@@ -1,5 +1,6 @@
-//! Developer commands.
+//! Developer commands. `cargo xtask --help` lists them.
 
+mod images;
 mod tables;
 
 use anyhow::Result;
@@ -7,7 +8,7 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
 #[derive(Parser)]
-#[command(name = "xtask", about = "Developer commands")]
+#[command(name = "cargo xtask", about = "Mainstay's developer commands")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -15,6 +16,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build the images the examples use, from Debian packages, into .cache/images
+    Images(images::Args),
     /// Write the table of field facts from checkouts of k8s.io/api and k8s.io/apimachinery
     Tables {
         /// A checkout of k8s.io/api
@@ -29,6 +32,7 @@ enum Command {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
+        Command::Images(args) => images::run(&args),
         Command::Tables { api, apimachinery, output } => tables::run(&api, &apimachinery, &output),
     }
 }
