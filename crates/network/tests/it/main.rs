@@ -1,0 +1,4 @@
+//! Against the real kernel, each test in network and mount namespaces of its own: nothing of the host is touched. Needs root.
+
+mod sandboxes;
+mod support;
