@@ -10,6 +10,7 @@ mod quantity;
 mod times;
 mod types;
 mod walk;
+mod wire;
 
 pub use openapi::{GroupVersion, Operation, document};
 pub use protobuf::{decode as decode_protobuf, ProtobufError};

@@ -1,6 +1,7 @@
 //! A compact, shared picture of every type, which `walk`, `openapi`, `protobuf` and the patches read.
 
 use crate::facts::{self, Line};
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -143,10 +144,6 @@ const GROUPS: &[(&str, &str)] = &[
     ("storage.k8s.io", "storage"),
 ];
 
-/// The API group of a package.
-pub(crate) fn group_of(package: &str) -> &'static str {
-    GROUPS.iter().find(|(_, p)| *p == package).map_or("", |(g, _)| g)
-}
 
 /// The type of a whole object, by `apiVersion` and `kind`. Request bodies of `meta/v1` (`DeleteOptions`, `Status`, …) are known in
 /// every group-version, as upstream registers them.
@@ -220,6 +217,35 @@ impl Arena {
         let name = format!("{package}/{version}.{kind}");
         let found = self.nodes[..self.structs].binary_search_by(|n| n.name.cmp(name.as_str())).ok()?;
         Some(Type(found as u32))
+    }
+
+    /// What Go's `omitempty` leaves out: the zero value of anything but a pointer or a struct. An `IntOrString` of 0 or "" counts as left
+    /// out too: upstream's defaults do not tell it from an absent one.
+    pub(crate) fn left_out(&self, field: &Field, value: &Value) -> bool {
+        if !field.omit_empty || matches!(self.node(field.ty).shape, Shape::Struct { .. } | Shape::Raw | Shape::FieldsV1 | Shape::Quantity) {
+            return false;
+        }
+        match value {
+            Value::Array(list) => list.is_empty(),
+            Value::Object(map) => map.is_empty(),
+            _ if field.pointer => false,
+            Value::String(text) => text.is_empty(),
+            Value::Bool(set) => !set,
+            Value::Number(number) => number.as_i64() == Some(0),
+            Value::Null => true,
+        }
+    }
+
+    /// What Go leaves in place of a null inside a list or map.
+    pub(crate) fn zero(&self, ty: Type) -> Value {
+        match self.node(ty).shape {
+            Shape::Struct { .. } => Value::Object(Map::new()),
+            Shape::Int32 | Shape::Int64 | Shape::Float | Shape::IntOrString => Value::from(0),
+            Shape::Bool => Value::Bool(false),
+            Shape::Quantity => Value::from("0"),
+            Shape::String | Shape::Bytes => Value::from(""),
+            _ => Value::Null,
+        }
     }
 
     /// Go's `reflect.Type.String()`, as it stands in decoding errors.

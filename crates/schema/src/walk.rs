@@ -1,6 +1,6 @@
 //! One walk over an incoming object: types checked, unknown fields found and pruned, the rest written as Go would write it.
 
-use crate::types::{Arena, Field, Node, Shape, arena};
+use crate::types::{Arena, Node, Shape, arena};
 use crate::{Type, quantity, times};
 use serde_json::{Map, Value};
 
@@ -147,7 +147,7 @@ impl Walk {
             match fields.get(next).filter(|f| f.name == key.as_str()) {
                 Some(_) if value.is_null() => false,
                 Some(field) => match self.value(field.ty, value, &at.then(Step::Field { owner: ty, name: field.name })) {
-                    Ok(()) => !self.left_out(field, value),
+                    Ok(()) => !self.arena.left_out(field, value),
                     Err(found) => {
                         issue = Some(found);
                         true
@@ -167,7 +167,7 @@ impl Walk {
     fn map(&mut self, item: Type, map: &mut Map<String, Value>, at: &Frame<'_>) -> Result<(), Issue> {
         for (key, value) in map.iter_mut() {
             if value.is_null() {
-                *value = self.zero(item);
+                *value = self.arena.zero(item);
             } else {
                 self.value(item, value, &at.then(Step::Key(key)))?;
             }
@@ -178,7 +178,7 @@ impl Walk {
     fn list(&mut self, item: Type, list: &mut [Value], at: &Frame<'_>) -> Result<(), Issue> {
         for (index, value) in list.iter_mut().enumerate() {
             if value.is_null() {
-                *value = self.zero(item);
+                *value = self.arena.zero(item);
             } else {
                 self.value(item, value, &at.then(Step::Index(index)))?;
             }
@@ -230,34 +230,6 @@ impl Walk {
             *value = Value::String(text);
         }
         Ok(())
-    }
-
-    /// What Go's `omitempty` leaves out: the zero value of anything but a pointer or a struct.
-    fn left_out(&self, field: &Field, value: &Value) -> bool {
-        if !field.omit_empty || matches!(self.arena.node(field.ty).shape, Shape::Struct { .. } | Shape::Raw | Shape::FieldsV1 | Shape::Quantity | Shape::IntOrString) {
-            return false;
-        }
-        match value {
-            Value::Array(list) => list.is_empty(),
-            Value::Object(map) => map.is_empty(),
-            _ if field.pointer => false,
-            Value::String(text) => text.is_empty(),
-            Value::Bool(set) => !set,
-            Value::Number(number) => number.as_i64() == Some(0),
-            Value::Null => true,
-        }
-    }
-
-    /// What Go leaves in place of a null inside a list or map.
-    fn zero(&self, ty: Type) -> Value {
-        match self.arena.node(ty).shape {
-            Shape::Struct { .. } => Value::Object(Map::new()),
-            Shape::Int32 | Shape::Int64 | Shape::Float | Shape::IntOrString => Value::from(0),
-            Shape::Bool => Value::Bool(false),
-            Shape::Quantity => Value::from("0"),
-            Shape::String | Shape::Bytes => Value::from(""),
-            _ => Value::Null,
-        }
     }
 
     fn mismatch(&self, ty: Type, value: &Value, at: &Frame<'_>) -> Issue {

@@ -82,7 +82,7 @@ fn the_value_becomes_what_go_would_write() {
         ("Pod", json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": 1, "memory": "1024Mi"}, "limits": {"cpu": 0.5}}, "stdin": false}], "volumes": [{"name": "v", "emptyDir": {}}]}}),
             json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "500m"}}}], "volumes": [{"name": "v", "emptyDir": {}}]}})),
         ("Secret", json!({"data": {"a": "YWJj\nZGVm", "b": ""}, "immutable": false}), json!({"data": {"a": "YWJjZGVm", "b": ""}, "immutable": false})),
-        ("Service", json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}, {"port": 81, "targetPort": 0}]}}), json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}, {"port": 81, "targetPort": 0}]}})),
+        ("Service", json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}, {"port": 81, "targetPort": 0}]}}), json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}, {"port": 81}]}})),
         ("Pod", json!({"metadata": {"creationTimestamp": "2026-01-31T12:00:00+01:00"}}), json!({"metadata": {"creationTimestamp": "2026-01-31T11:00:00Z"}})),
         ("Pod", json!({"spec": {"containers": [{"command": ["a", null]}, null]}}), json!({"spec": {"containers": [{"command": ["a", ""]}, {}]}})),
         ("Pod", json!(null), json!({})),
