@@ -1,10 +1,11 @@
 //! What the server is told at start.
 
 use mainstay_api::Settings;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// Keys and certificates, PEM. Made and renewed by `mainstay::pki`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Pki {
     /// Signs client certificates; what clients trust.
     pub ca_certificate: String,
@@ -14,6 +15,13 @@ pub struct Pki {
     pub server_key: String,
     /// Signs ServiceAccount tokens: ECDSA P-256, PKCS#8 PEM.
     pub token_key: String,
+}
+
+/// Keys stay out of logs.
+impl std::fmt::Debug for Pki {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pki").finish_non_exhaustive()
+    }
 }
 
 /// Where a node's kubelet-like service (`log`, `exec`, `attach`) listens: HTTP/1.1 on a unix socket. Paths are
@@ -37,4 +45,8 @@ pub struct Config {
     pub body_limit_bytes: usize,
     /// Requests in flight, watches not counted; past it 429.
     pub inflight_limit: usize,
+    /// Where pods reach this server: the endpoint of the `kubernetes` service.
+    pub api_endpoint: (Ipv4Addr, u16),
+    /// Where pods reach the cluster's DNS: the endpoint of the `kube-dns` service.
+    pub dns_endpoint: (Ipv4Addr, u16),
 }

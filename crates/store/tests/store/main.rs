@@ -2,7 +2,4 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
-mod bounds;
-mod crash;
-mod model;
 mod support;
