@@ -65,6 +65,18 @@ struct Status {
     reason: Option<String>,
 }
 
+#[derive(Deserialize, Default)]
+struct Left {
+    #[serde(default)]
+    metadata: LeftMeta,
+}
+
+#[derive(Deserialize, Default)]
+struct LeftMeta {
+    #[serde(default, rename = "resourceVersion")]
+    resource_version: Option<String>,
+}
+
 /// Says what is being done; asked for only when something goes wrong.
 pub(crate) type Doing<'a> = &'a (dyn Fn() -> String + Sync);
 
@@ -234,10 +246,16 @@ impl Cluster {
     }
     /// DELETE, with DeleteOptions (`{"gracePeriodSeconds":0,"preconditions":{"uid":…}}`).
     pub async fn delete<K: Resource>(&self, namespace: &str, name: &str, options: &Value) -> Result<(), Error> {
+        self.delete_returning::<K>(namespace, name, options).await.map(|_| ())
+    }
+    /// DELETE; answers with the resourceVersion of the state it left, where the server says it, for [`Cache::reached`].
+    pub async fn delete_returning<K: Resource>(&self, namespace: &str, name: &str, options: &Value) -> Result<Option<String>, Error> {
         let path = path_of::<K>(namespace, Some(name), None);
         let body = if options.is_null() { Vec::new() } else { options.to_string().into_bytes() };
         let content_type = (!body.is_empty()).then_some(JSON);
-        self.transport.call(&|| describe("delete", &path), Method::DELETE, &path, content_type, body).await.map(|_| ())
+        let answer = self.transport.call(&|| describe("delete", &path), Method::DELETE, &path, content_type, body).await?;
+        let left: Left = serde_json::from_slice(&answer).unwrap_or_default();
+        Ok(left.metadata.resource_version)
     }
     /// POST to a subresource; answers with its body.
     pub async fn post_subresource<K: Resource>(&self, namespace: &str, name: &str, subresource: &str, body: &Value) -> Result<Value, Error> {

@@ -7,6 +7,7 @@
 //! * [`cache`](Cache): the newest known state of one kind, its indexes, and who wants to hear of changes; `informer` keeps it current.
 //! * [`resource`](Resource): the table of kinds.
 //! * [`events`](Recorder): events with upstream's aggregation.
+//! * [`selector`]: label selectors.
 //! * [`fake`]: a small API in memory, for the tests of the crates that use this one.
 
 mod backoff;
@@ -18,6 +19,7 @@ pub mod fake;
 mod informer;
 mod lines;
 mod resource;
+pub mod selector;
 
 pub use cache::{Cache, Change, Delta};
 pub use cluster::{Cluster, PatchKind, Shared, encode_segment};

@@ -1,4 +1,11 @@
 //! The controllers: each a pure step and a thin runner. One folder a controller.
+//!
+//! * `statefulset`: pods, claims and revisions of StatefulSets.
+//! * `queue`, `runner`: what all of them share; who to look at next, and how often after a failure.
+
+mod queue;
+mod runner;
+pub mod statefulset;
 
 use mainstay_client::Cluster;
 use std::path::PathBuf;
@@ -14,7 +21,13 @@ pub struct Config {
     pub ca_certificate: String,
 }
 
-/// Runs all controllers until the future is dropped.
-pub async fn run(_config: Config, _cluster: Cluster) {
-    todo!()
+/// Runs all controllers until the future is dropped. One line a controller.
+pub async fn run(config: Config, cluster: Cluster) {
+    let _ = config;
+    let mut group = runner::Group::default();
+    group.keep("statefulset", {
+        let cluster = cluster.clone();
+        move || statefulset::run(cluster.clone())
+    });
+    group.wait().await;
 }

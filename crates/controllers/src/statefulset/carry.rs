@@ -1,0 +1,386 @@
+//! Carries a step out: requests, events, and what must be seen again before the next step.
+
+use super::identity::{controller_of, controller_ref, name_of, uid_of};
+use super::observe::{Caches, Claiming, Observed};
+use super::status::{differs, patch};
+use super::step::{Owners, Step, Write, corrected, delete_options, step};
+use crate::runner::Name;
+use futures::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use mainstay_client::{Cache, Cluster, Error, Recorder, Resource, Severity, reference};
+use parking_lot::Mutex;
+use serde_json::json;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// How long a step waits for its own writes to come back through the watch before it tries again later.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Names tried for one revision before giving up until the next attempt.
+const COLLISIONS_LIMIT: i32 = 8;
+
+/// Why a set was left half way.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The API said no.
+    #[error(transparent)]
+    Api(#[from] Error),
+    /// A pod cannot be made now.
+    #[error("pod {pod}: {error}")]
+    Refused { pod: String, error: String },
+    /// The watch is behind; nothing was done.
+    #[error("the caches have not yet seen what was written last")]
+    Behind,
+    /// Adoption by a set that is no more.
+    #[error("original StatefulSet {name} is gone: got uid {found}, wanted {wanted}")]
+    Gone { name: Name, found: String, wanted: String },
+    /// Adoption by a set that is being deleted.
+    #[error("StatefulSet {name} is being deleted")]
+    Deleting { name: Name },
+    /// Too many revisions of the same hash.
+    #[error("no free name for a revision of StatefulSet {name}")]
+    Collisions { name: Name },
+}
+
+/// The newest revisions written for one set, by cache. Upstream: StaleControllerConsistencyStatefulSet.
+#[derive(Debug, Default, Clone, Copy)]
+struct Written {
+    sets: u64,
+    pods: u64,
+    claims: u64,
+    revisions: u64,
+}
+
+pub(crate) struct Carrier {
+    cluster: Cluster,
+    caches: Caches,
+    recorder: Recorder,
+    written: Mutex<HashMap<Name, Written>>,
+}
+
+fn revision_number(resource_version: Option<&str>) -> u64 {
+    resource_version.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+async fn reached<K: Resource>(cache: &Cache<K>, revision: u64) -> bool {
+    cache.has_reached(revision) || tokio::time::timeout(PATIENCE, cache.reached(&revision.to_string())).await.is_ok()
+}
+
+impl Carrier {
+    pub(crate) fn new(cluster: Cluster, caches: Caches) -> Self {
+        let recorder = cluster.recorder();
+        Self { cluster, caches, recorder, written: Mutex::default() }
+    }
+
+    /// Looks at one set and does what its step says. Answers when to look again.
+    pub(crate) async fn sync(&self, name: &Name) -> Result<Option<Duration>, Failure> {
+        self.catch_up(name).await?;
+        let Some(set) = self.caches.sets.get(&name.namespace, &name.name) else {
+            self.written.lock().remove(name);
+            return Ok(None);
+        };
+        let (mut observed, claiming) = self.caches.observe(set.clone());
+        if !claiming.is_empty() {
+            self.claim(name, &set, claiming).await?;
+            self.catch_up(name).await?;
+            observed = self.caches.observe(set).0;
+        }
+        loop {
+            let now = Timestamp::now();
+            let decided = step(&observed, now);
+            if let Some(waits) = &decided.waits {
+                tracing::debug!(set = %name, waits, "waits");
+            }
+            let outcome = self.carry_out(name, &observed, &decided).await;
+            if matches!(&outcome, Err(Failure::Collisions { .. })) && observed.collision_count < COLLISIONS_LIMIT + collisions(&observed.set) {
+                observed.collision_count += 1;
+                continue;
+            }
+            let written = self.write_status(name, &observed.set, &decided).await;
+            let cleaned = self.clean_up(&decided).await;
+            outcome?;
+            written?;
+            cleaned?;
+            let until = decided.wake_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+            return Ok(until);
+        }
+    }
+
+    async fn catch_up(&self, name: &Name) -> Result<(), Failure> {
+        let written = self.written.lock().get(name).copied().unwrap_or_default();
+        let seen = reached(&self.caches.sets, written.sets).await
+            && reached(&self.caches.pods, written.pods).await
+            && reached(&self.caches.claims, written.claims).await
+            && reached(&self.caches.revisions, written.revisions).await;
+        if seen { Ok(()) } else { Err(Failure::Behind) }
+    }
+
+    fn wrote(&self, name: &Name, metadata: &ObjectMeta, field: impl Fn(&mut Written) -> &mut u64) {
+        self.wrote_revision(name, metadata.resource_version.as_deref(), field);
+    }
+
+    fn wrote_revision(&self, name: &Name, resource_version: Option<&str>, field: impl Fn(&mut Written) -> &mut u64) {
+        let mut written = self.written.lock();
+        let newest = field(written.entry(name.clone()).or_default());
+        *newest = (*newest).max(revision_number(resource_version));
+    }
+
+    async fn carry_out(&self, name: &Name, observed: &Observed, step: &Step) -> Result<(), Failure> {
+        for batch in &step.batches {
+            // All of a batch are tried, then the first failure counts.
+            let outcomes = join_all(batch.iter().map(|write| self.write(name, observed, write))).await;
+            outcomes.into_iter().collect::<Result<Vec<()>, Failure>>()?;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, name: &Name, observed: &Observed, write: &Write) -> Result<(), Failure> {
+        let set = &*observed.set;
+        match write {
+            Write::CreateRevision(revision) => self.create_revision(name, revision).await,
+            Write::Renumber(revision, number) => {
+                let patch = json!({ "revision": number, "metadata": { "resourceVersion": revision.metadata.resource_version } });
+                let written: ControllerRevision = self.cluster.merge_patch(&name.namespace, name_of(&revision.metadata), None, &patch).await?;
+                self.wrote(name, &written.metadata, |written| &mut written.revisions);
+                Ok(())
+            }
+            Write::CreatePod { pod, claims, owners } => self.create_pod(name, set, pod, claims, owners).await,
+            Write::CreateClaims { pod, claims } => self.create_claims(name, set, name_of(&pod.metadata), claims).await,
+            Write::Refuse { pod, error } => {
+                self.pod_event(set, "Create", pod, Err(error));
+                Err(Failure::Refused { pod: pod.clone(), error: error.clone() })
+            }
+            Write::CorrectPod { pod, ordinal } => {
+                let outcome = self.cluster.merge_patch::<Pod>(&name.namespace, name_of(&pod.metadata), None, &corrected(observed, pod, *ordinal)).await;
+                match &outcome {
+                    Ok(_) => self.pod_event(set, "Update", name_of(&pod.metadata), Ok(())),
+                    Err(error) => self.pod_event(set, "Update", name_of(&pod.metadata), Err(&error.message())),
+                }
+                self.wrote(name, &outcome?.metadata, |written| &mut written.pods);
+                Ok(())
+            }
+            Write::DeletePod(pod) => self.delete_pod(name, set, pod).await,
+            Write::SetOwners(owners) => self.set_owners(name, owners).await,
+            Write::ForeignClaim(claim) => {
+                let words = format!("PersistentVolumeClaim {claim} has a conflicting OwnerReference that acts as a manging controller, the retention policy is ignored for this claim");
+                self.recorder.record(reference(set), Severity::Warning, "ConflictingController", words);
+                Ok(())
+            }
+        }
+    }
+
+    /// An equal one of the same name is as good as a new one; another one of the same name is a collision.
+    async fn create_revision(&self, name: &Name, revision: &ControllerRevision) -> Result<(), Failure> {
+        let metadata = match self.cluster.create(revision).await {
+            Ok(created) => created.metadata,
+            Err(error) if error.is_already_exists() => {
+                let live: ControllerRevision = self.cluster.get(&name.namespace, name_of(&revision.metadata)).await?;
+                let data = |revision: &ControllerRevision| revision.data.as_ref().map(|data| data.0.clone());
+                if !super::revision::same_data(data(&live).as_ref(), data(revision).as_ref()) {
+                    return Err(Failure::Collisions { name: name.clone() });
+                }
+                live.metadata
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.wrote(name, &metadata, |written| &mut written.revisions);
+        Ok(())
+    }
+
+    async fn create_claims(&self, name: &Name, set: &StatefulSet, pod: &str, claims: &[PersistentVolumeClaim]) -> Result<(), Failure> {
+        let outcomes = join_all(claims.iter().map(|claim| self.create_claim(name, set, pod, claim))).await;
+        outcomes.into_iter().collect()
+    }
+
+    async fn create_claim(&self, name: &Name, set: &StatefulSet, pod: &str, claim: &PersistentVolumeClaim) -> Result<(), Failure> {
+        let (claim_name, set_name) = (name_of(&claim.metadata), name_of(&set.metadata));
+        match self.cluster.create(claim).await {
+            Ok(created) => {
+                self.wrote(name, &created.metadata, |written| &mut written.claims);
+                let words = format!("Create Claim {claim_name} Pod {pod} in StatefulSet {set_name} success");
+                self.recorder.record(reference(set), Severity::Normal, "SuccessfulCreate", words);
+                Ok(())
+            }
+            // The cache is about to show it.
+            Err(error) if error.is_already_exists() => Ok(()),
+            Err(error) => {
+                let words = format!("Create Claim {claim_name} for Pod {pod} in StatefulSet {set_name} failed error: {}", error.message());
+                self.recorder.record(reference(set), Severity::Warning, "FailedCreate", words);
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn create_pod(&self, name: &Name, set: &StatefulSet, pod: &Pod, claims: &[PersistentVolumeClaim], owners: &[Owners]) -> Result<(), Failure> {
+        let pod_name = name_of(&pod.metadata);
+        if let Err(failure) = self.create_claims(name, set, pod_name, claims).await {
+            self.pod_event(set, "Create", pod_name, Err(&failure.to_string()));
+            return Err(failure);
+        }
+        match self.cluster.create(pod).await {
+            Ok(created) => self.wrote(name, &created.metadata, |written| &mut written.pods),
+            Err(error) => {
+                if !error.is_already_exists() {
+                    self.pod_event(set, "Create", pod_name, Err(&error.message()));
+                }
+                return Err(error.into());
+            }
+        }
+        for owners in owners {
+            if let Err(failure) = self.set_owners(name, owners).await {
+                self.pod_event(set, "Update", pod_name, Err(&failure.to_string()));
+                return Err(failure);
+            }
+        }
+        self.pod_event(set, "Create", pod_name, Ok(()));
+        Ok(())
+    }
+
+    async fn delete_pod(&self, name: &Name, set: &StatefulSet, pod: &Pod) -> Result<(), Failure> {
+        let pod_name = name_of(&pod.metadata);
+        match self.cluster.delete_returning::<Pod>(&name.namespace, pod_name, &delete_options(pod)).await {
+            Ok(left) => {
+                self.wrote_revision(name, left.as_deref(), |written| &mut written.pods);
+                self.pod_event(set, "Delete", pod_name, Ok(()));
+                Ok(())
+            }
+            // Gone, or already another of the same name: what was wanted.
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+            Err(error) => {
+                self.pod_event(set, "Delete", pod_name, Err(&error.message()));
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn set_owners(&self, name: &Name, owners: &Owners) -> Result<(), Failure> {
+        let metadata = &owners.claim.metadata;
+        let patch = json!({ "metadata": { "uid": metadata.uid, "resourceVersion": metadata.resource_version, "ownerReferences": owner_values(&owners.owners) } });
+        match self.cluster.merge_patch::<PersistentVolumeClaim>(&name.namespace, name_of(metadata), None, &patch).await {
+            Ok(written) => self.wrote(name, &written.metadata, |written| &mut written.claims),
+            // A claim that is gone has no owner to care for.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// "Create Pod web-0 in StatefulSet web successful": upstream's words since 1.35.
+    fn pod_event(&self, set: &StatefulSet, verb: &str, pod: &str, outcome: Result<(), &str>) {
+        let set_name = name_of(&set.metadata);
+        let (severity, reason, words) = match outcome {
+            Ok(()) => (Severity::Normal, format!("Successful{verb}"), format!("{verb} Pod {pod} in StatefulSet {set_name} successful")),
+            Err(error) => (Severity::Warning, format!("Failed{verb}"), format!("{verb} Pod {pod} in StatefulSet {set_name} failed error: {error}")),
+        };
+        self.recorder.record(reference(set), severity, &reason, words);
+    }
+
+    async fn write_status(&self, name: &Name, set: &StatefulSet, step: &Step) -> Result<(), Failure> {
+        if !differs(set.status.as_ref(), &step.status) {
+            return Ok(());
+        }
+        let mut patch = patch(&step.status);
+        // Never the status of an earlier set of this name.
+        patch["metadata"] = json!({ "uid": set.metadata.uid });
+        match self.cluster.merge_patch::<StatefulSet>(&name.namespace, &name.name, Some("status"), &patch).await {
+            Ok(written) => self.wrote(name, &written.metadata, |written| &mut written.sets),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn clean_up(&self, step: &Step) -> Result<(), Failure> {
+        for revision in &step.cleanup {
+            let metadata = &revision.metadata;
+            let options = json!({ "preconditions": { "uid": metadata.uid } });
+            match self.cluster.delete::<ControllerRevision>(metadata.namespace.as_deref().unwrap_or_default(), name_of(metadata), &options).await {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Adopts and releases. Before the first adoption the set is read from the API, not from a cache that may be behind: a set deleted with
+    /// `--cascade=orphan` and created again must not be given its predecessor's orphans by mistake.
+    async fn claim(&self, name: &Name, set: &StatefulSet, claiming: Vec<Claiming>) -> Result<(), Failure> {
+        let mut confirmed = false;
+        for one in claiming {
+            if !matches!(one, Claiming::Release(_)) && !confirmed {
+                self.confirm(name, set).await?;
+                confirmed = true;
+            }
+            match one {
+                Claiming::Adopt(pod) => {
+                    if let Some(written) = self.own::<Pod>(name, &pod.metadata, with(&pod.metadata, set)).await? {
+                        self.wrote(name, &written.metadata, |written| &mut written.pods);
+                    }
+                }
+                Claiming::Release(pod) => {
+                    if let Some(written) = self.own::<Pod>(name, &pod.metadata, without(&pod.metadata, set)).await? {
+                        self.wrote(name, &written.metadata, |written| &mut written.pods);
+                    }
+                }
+                Claiming::AdoptRevision(revision) => {
+                    if let Some(written) = self.own::<ControllerRevision>(name, &revision.metadata, with(&revision.metadata, set)).await? {
+                        self.wrote(name, &written.metadata, |written| &mut written.revisions);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn confirm(&self, name: &Name, set: &StatefulSet) -> Result<(), Failure> {
+        let live: StatefulSet = self.cluster.get(&name.namespace, &name.name).await?;
+        if live.metadata.uid != set.metadata.uid {
+            return Err(Failure::Gone { name: name.clone(), found: uid_of(&live.metadata).to_owned(), wanted: uid_of(&set.metadata).to_owned() });
+        }
+        if live.metadata.deletion_timestamp.is_some() {
+            return Err(Failure::Deleting { name: name.clone() });
+        }
+        Ok(())
+    }
+
+    /// `None` when the object went away meanwhile.
+    async fn own<K: Resource>(&self, name: &Name, metadata: &ObjectMeta, owners: Vec<OwnerReference>) -> Result<Option<K>, Failure> {
+        let patch = json!({ "metadata": { "uid": metadata.uid, "resourceVersion": metadata.resource_version, "ownerReferences": owner_values(&owners) } });
+        match self.cluster.merge_patch::<K>(&name.namespace, name_of(metadata), None, &patch).await {
+            Ok(written) => Ok(Some(written)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn collisions(set: &StatefulSet) -> i32 {
+    set.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0)
+}
+
+fn owner_values(owners: &[OwnerReference]) -> serde_json::Value {
+    let value = |owner: &OwnerReference| {
+        json!({ "apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": owner.uid,
+            "controller": owner.controller, "blockOwnerDeletion": owner.block_owner_deletion })
+    };
+    let mut values: Vec<serde_json::Value> = owners.iter().map(value).collect();
+    for value in &mut values {
+        if let Some(map) = value.as_object_mut() {
+            map.retain(|_, field| !field.is_null());
+        }
+    }
+    if values.is_empty() { serde_json::Value::Null } else { values.into() }
+}
+
+fn with(metadata: &ObjectMeta, set: &StatefulSet) -> Vec<OwnerReference> {
+    debug_assert!(controller_of(metadata).is_none());
+    let mut owners = without(metadata, set);
+    owners.push(controller_ref(set));
+    owners
+}
+
+fn without(metadata: &ObjectMeta, set: &StatefulSet) -> Vec<OwnerReference> {
+    metadata.owner_references.iter().flatten().filter(|owner| owner.uid != uid_of(&set.metadata)).cloned().collect()
+}
