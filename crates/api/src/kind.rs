@@ -142,6 +142,8 @@ pub struct Kind {
     pub validate_status: fn(&Value, &Value, &mut Errors),
     /// `Warning: 299` texts.
     pub warnings: fn(&Value) -> Vec<String>,
+    /// A `Warning: 299` text for every request on this kind, reads too.
+    pub deprecation: Option<&'static str>,
     /// Selectable fields.
     pub fields: &'static [Field],
     /// Printer columns, Name first.
@@ -183,6 +185,7 @@ impl Kind {
         validate_update: |_, _, _| {},
         validate_status: |_, _, _| {},
         warnings: |_| Vec::new(),
+        deprecation: None,
         fields: &[],
         columns: &[crate::columns::NAME, crate::columns::AGE],
         grace: |_, _| None,

@@ -2,10 +2,10 @@
 
 mod apps;
 mod coordination;
-mod core;
+pub(crate) mod core;
 mod discovery;
 mod events;
-mod storage;
+pub(crate) mod storage;
 
 #[cfg(test)]
 mod table_tests;

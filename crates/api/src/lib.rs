@@ -4,10 +4,12 @@
 //! reads what it needs and nothing is (de)serialized twice.
 
 mod columns;
+mod diff;
 mod errors;
 mod kind;
 mod path;
 mod pod;
+mod selector;
 mod time;
 mod value;
 

@@ -143,7 +143,7 @@ pub fn port_name(name: &str) -> Vec<String> {
     if name.len() > 15 {
         wrong.push("must be no more than 15 characters".to_owned());
     }
-    if !name.bytes().all(|c| lower_alphanumeric(c) || c == b'-') {
+    if name.is_empty() || !name.bytes().all(|c| lower_alphanumeric(c) || c == b'-') {
         wrong.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
     }
     if !name.bytes().any(|c| c.is_ascii_lowercase()) {

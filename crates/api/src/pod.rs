@@ -2,8 +2,17 @@
 
 pub(crate) mod admit;
 pub(crate) mod columns;
+mod containers;
 pub(crate) mod default;
+mod fields;
+pub(crate) mod probes;
 pub(crate) mod qos;
+mod resources;
+pub(crate) mod scheduling;
+mod security;
 pub(crate) mod update;
 pub(crate) mod validate;
+pub(crate) mod volumes;
 pub(crate) mod warnings;
+
+pub(crate) use fields::no_backsteps;

@@ -31,10 +31,10 @@ pub(crate) const STATEFUL_SET: Kind = Kind {
     name_rule: names::dns_label,
     default: statefulset::default,
     prepare_create: statefulset::prepare_create,
-    validate: statefulset::validate,
-    validate_update: statefulset::validate_update,
-    validate_status: statefulset::validate_status,
-    warnings: statefulset::warnings,
+    validate: statefulset::validate::validate,
+    validate_update: statefulset::validate::validate_update,
+    validate_status: statefulset::validate::validate_status,
+    warnings: statefulset::validate::warnings,
     columns: statefulset::COLUMNS,
     ..Kind::BASE
 };

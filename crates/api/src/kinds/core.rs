@@ -34,7 +34,7 @@ pub(crate) const ENDPOINTS: Kind = Kind {
     storage: "endpoints",
     default: endpoints::default,
     validate: endpoints::validate,
-    warnings: endpoints::warnings,
+    deprecation: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
     columns: endpoints::COLUMNS,
     ..Kind::BASE
 };
@@ -179,13 +179,15 @@ pub(crate) const SERVICE: Kind = Kind {
     categories: &["all"],
     storage: "services",
     status: true,
-    name_rule: names::dns_1035_label,
+    // Relaxed from DNS-1035 (KEP-5311, on by default in 1.36).
+    name_rule: names::dns_label,
     default: service::default::default,
     prepare_create: service::default::prepare_create,
     prepare_update: service::default::prepare_update,
     admit: service::admit::admit,
     validate: service::validate::validate,
     validate_update: service::validate::validate_update,
+    warnings: service::validate::warnings,
     fields: service::columns::FIELDS,
     columns: service::columns::COLUMNS,
     serialized: true,

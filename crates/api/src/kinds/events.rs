@@ -1,6 +1,6 @@
 //! Events: one store, served as core `v1` (which is how it is stored) and as `events.k8s.io/v1`.
 
-use crate::columns::{NAME, NONE};
+use crate::columns::NAME;
 use crate::time::since;
 use crate::value::{Access, put_or_remove, take};
 use crate::{Column, Errors, Field, Kind};
@@ -125,14 +125,9 @@ fn object(event: &Value) -> String {
 
 /// `component, host`.
 fn source(event: &Value) -> String {
-    let source = field(event, "source");
-    let component = component(event);
-    let host = if source.text("component").is_empty() { event.text("reportingInstance") } else { source.text("host") };
-    match (component, host) {
-        ("", "") => NONE.to_owned(),
-        (component, "") => component.to_owned(),
-        (component, host) => format!("{component}, {host}"),
-    }
+    let (component, own) = (component(event), field(event, "source").text("host"));
+    let host = if own.is_empty() { event.text("reportingInstance") } else { own };
+    if host.is_empty() { component.to_owned() } else { format!("{component}, {host}") }
 }
 
 pub(crate) fn validate_core(event: &Value, errors: &mut Errors) {

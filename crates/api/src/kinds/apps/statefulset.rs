@@ -1,8 +1,10 @@
-//! StatefulSet: defaults (pkg/apis/apps/v1/defaults.go) and columns.
+//! StatefulSet: defaults (pkg/apis/apps/v1/defaults.go) and columns; its rules are in `validate`.
+
+pub(super) mod validate;
 
 use crate::columns::{AGE, NAME, containers};
 use crate::value::{Access, dig, fill, fill_text, items_mut, put};
-use crate::{Admission, Column, Errors};
+use crate::{Admission, Column};
 use serde_json::{Value, json};
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -49,12 +51,3 @@ pub(super) fn prepare_create(set: &mut Value, _: &dyn Admission) {
     put(set, "status", json!({"replicas": 0, "availableReplicas": 0}));
 }
 
-pub(super) fn validate(_set: &Value, _errors: &mut Errors) {}
-
-pub(super) fn validate_update(_new: &Value, _old: &Value, _errors: &mut Errors) {}
-
-pub(super) fn validate_status(_new: &Value, _old: &Value, _errors: &mut Errors) {}
-
-pub(super) fn warnings(_set: &Value) -> Vec<String> {
-    Vec::new()
-}

@@ -42,8 +42,7 @@ pub(super) fn validate_config_map(map: &Value, errors: &mut Errors) {
     for key in data.keys() {
         errors.rule(data_path.key(key), key, names::config_key);
         if binary.contains_key(key) {
-            let detail = format!("duplicate of key present in binaryData: {key}");
-            errors.invalid_text(data_path.key(key), key, &detail);
+            errors.invalid_text(data_path.key(key), key, "duplicate of key present in binaryData");
         }
     }
     for key in binary.keys() {

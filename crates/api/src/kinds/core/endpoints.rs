@@ -37,10 +37,6 @@ pub(super) fn default(endpoints: &mut Value) {
     }
 }
 
-pub(super) fn warnings(_: &Value) -> Vec<String> {
-    vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
-}
-
 pub(super) fn validate(endpoints: &Value, errors: &mut Errors) {
     let path = Path::new("subsets");
     for (i, subset) in endpoints.list("subsets").iter().enumerate() {

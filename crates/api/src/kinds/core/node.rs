@@ -3,7 +3,7 @@
 use crate::columns::{AGE, NAME, NONE, or_none};
 use crate::quantity::Quantity;
 use crate::value::{Access, dig, fill};
-use crate::{Column, Errors, Field, Path, names};
+use crate::{CauseReason, Column, Errors, Field, Path, names};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -71,7 +71,8 @@ pub(super) fn default(node: &mut Value) {
 }
 
 pub(super) fn validate(node: &Value, errors: &mut Errors) {
-    let path = Path::new("spec");
+    // Upstream reports taints below metadata.
+    let path = Path::new("metadata");
     let taints = path.at("taints");
     let mut seen = BTreeSet::new();
     for (i, taint) in node.list("spec.taints").iter().enumerate() {
@@ -85,7 +86,8 @@ pub(super) fn validate(node: &Value, errors: &mut Errors) {
             errors.one_of(at.at("effect"), effect, &TAINT_EFFECTS);
         }
         if !seen.insert((key, effect)) {
-            errors.duplicate(&at, taint);
+            let message = format!("Duplicate value: {taint}: taints must be unique by key and effect pair");
+            errors.push(CauseReason::Duplicate, &at, message);
         }
     }
     for field in ["capacity", "allocatable"] {
