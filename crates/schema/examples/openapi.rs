@@ -53,11 +53,14 @@ fn main() {
         "readinessProbe": {"exec": {"command": ["pg_isready"]}, "periodSeconds": 1, "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 3}, "imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log"});
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "postgres-0", "namespace": "default", "labels": {"app": "postgres", "statefulset.kubernetes.io/pod-name": "postgres-0"}, "creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {"containers": [container("postgres"), container("sidecar")], "initContainers": [container("init")], "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data-postgres-0"}}], "restartPolicy": "Always"}});
-    let rounds = 2_000;
-    let mut copies: Vec<_> = (0..rounds).map(|_| pod.clone()).collect();
-    let started = Instant::now();
-    for copy in &mut copies {
-        check(ty, copy).expect("a valid pod");
+    let mut best = std::time::Duration::MAX;
+    for _ in 0..50 {
+        let mut copies = vec![pod.clone(); 50];
+        let started = Instant::now();
+        for copy in &mut copies {
+            check(ty, copy).expect("a valid pod");
+        }
+        best = best.min(started.elapsed() / 50);
     }
-    println!("walk: {:?} for a pod of {} bytes", started.elapsed() / rounds, pod.to_string().len());
+    println!("walk: {best:?} for a pod of {} bytes (best of 50)", pod.to_string().len());
 }

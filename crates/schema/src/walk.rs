@@ -134,34 +134,33 @@ impl Walk {
 
     /// Fields and keys are both sorted: one pass over the two.
     fn object(&mut self, ty: Type, map: &mut Map<String, Value>, at: &Frame<'_>) -> Result<(), Issue> {
-        let fields = self.arena.fields(ty);
-        let mut next = 0;
-        let mut issue = None;
-        map.retain(|key, value| {
-            if issue.is_some() {
-                return true;
+        let mut fields = self.arena.fields(ty);
+        let mut gone: Vec<String> = Vec::new();
+        for (key, value) in map.iter_mut() {
+            while fields.first().is_some_and(|f| f.name < key.as_str()) {
+                fields = &fields[1..];
             }
-            while next < fields.len() && fields[next].name < key.as_str() {
-                next += 1;
-            }
-            match fields.get(next).filter(|f| f.name == key.as_str()) {
+            let keep = match fields.first().filter(|f| f.name == key.as_str()) {
                 Some(_) if value.is_null() => false,
-                Some(field) => match self.value(field.ty, value, &at.then(Step::Field { owner: ty, name: field.name })) {
-                    Ok(()) => !self.arena.left_out(field, value),
-                    Err(found) => {
-                        issue = Some(found);
-                        true
-                    }
-                },
+                Some(field) => {
+                    self.value(field.ty, value, &at.then(Step::Field { owner: ty, name: field.name }))?;
+                    !self.arena.left_out(field, value)
+                }
                 None => {
                     if self.unknown.len() < UNKNOWN_LIMIT {
                         self.unknown.push(at.then(Step::Key(key)).path());
                     }
                     false
                 }
+            };
+            if !keep {
+                gone.push(key.clone());
             }
-        });
-        issue.map_or(Ok(()), Err)
+        }
+        for key in gone {
+            map.remove(&key);
+        }
+        Ok(())
     }
 
     fn map(&mut self, item: Type, map: &mut Map<String, Value>, at: &Frame<'_>) -> Result<(), Issue> {
