@@ -134,7 +134,6 @@ pub(crate) const POD: Kind = Kind {
     subresources: pod::SUBRESOURCES,
     default: crate::pod::default::pod,
     prepare_create: pod::prepare_create,
-    prepare_update: pod::prepare_update,
     prepare_status: pod::prepare_status,
     admit: crate::pod::admit::admit,
     validate: crate::pod::validate::pod,

@@ -25,10 +25,15 @@ fn check(manifest: &str, expected: Expect) {
     expected.assert_eq(&row(&object, kind));
 }
 
-/// A pod of one container and the given rest.
-fn check_pod(rest: &str, expected: Expect) {
+/// A pod of one container and the given status.
+fn check_pod(status: &str, expected: Expect) {
+    check_pod_with("", status, expected);
+}
+
+fn check_pod_with(meta: &str, status: &str, expected: Expect) {
+    let meta = format!("name: db-0, creationTimestamp: '2026-01-31T11:55:00Z'{meta}");
     check(
-        &format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: db-0, creationTimestamp: '2026-01-31T11:55:00Z'{}}}\nspec: {{containers: [{{name: a}}], nodeName: node-1}}\nstatus: {{{rest}}}", if rest.contains("deleted") { ", deletionTimestamp: '2026-01-31T11:59:59Z'" } else { "" }),
+        &format!("apiVersion: v1\nkind: Pod\nmetadata: {{{meta}}}\nspec: {{containers: [{{name: a}}], nodeName: node-1}}\nstatus: {{{status}}}"),
         expected,
     );
 }
@@ -69,7 +74,7 @@ fn pods() {
     check_pod("phase: Failed, containerStatuses: [{name: a, state: {terminated: {reason: OOMKilled, exitCode: 137}}}]", expect!["db-0|0/1|OOMKilled|0|5m || <none>|node-1|<none>|<none>"]);
     check_pod("phase: Failed, containerStatuses: [{name: a, state: {terminated: {exitCode: 3}}}]", expect!["db-0|0/1|ExitCode:3|0|5m || <none>|node-1|<none>|<none>"]);
     check_pod("phase: Failed, reason: Evicted", expect!["db-0|0/1|Evicted|0|5m || <none>|node-1|<none>|<none>"]);
-    check_pod("phase: Running, x: deleted, containerStatuses: [{name: a, ready: true, state: {running: {}}}]", expect!["db-0|1/1|Terminating|0|5m || <none>|node-1|<none>|<none>"]);
+    check_pod_with(", deletionTimestamp: '2026-01-31T11:59:59Z'", "phase: Running, containerStatuses: [{name: a, ready: true, state: {running: {}}}]", expect!["db-0|1/1|Terminating|0|5m || <none>|node-1|<none>|<none>"]);
     check_pod("phase: Running, containerStatuses: [{name: a, ready: true, state: {running: {}}}, {name: b, state: {terminated: {reason: Completed, exitCode: 0}}}], conditions: [{type: Ready, status: 'False'}]", expect!["db-0|1/1|NotReady|0|5m || <none>|node-1|<none>|<none>"]);
 }
 
@@ -85,7 +90,7 @@ fn pods_that_initialize() {
 
 #[test]
 fn the_other_kinds() {
-    check("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: NodePort, clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], ports: [{port: 80, nodePort: 30080, protocol: TCP}, {port: 53, protocol: UDP}], selector: {b: x, a: y}}}", expect!["s|NodePort|10.96.0.1|<none>|80:30080/TCP,53/UDP|<unknown> || a=,b=x"]);
+    check("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: NodePort, clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], ports: [{port: 80, nodePort: 30080, protocol: TCP}, {port: 53, protocol: UDP}], selector: {tier: db, app: web}}}", expect!["s|NodePort|10.96.0.1|<none>|80:30080/TCP,53/UDP|<unknown> || app=web,tier=db"]);
     check("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: LoadBalancer, clusterIPs: [None]}}", expect!["s|LoadBalancer|None|<pending>|<none>|<unknown> || <none>"]);
     check("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: ExternalName, externalName: example.org}}", expect!["s|ExternalName|<none>|example.org|<none>|<unknown> || <none>"]);
     check("{apiVersion: v1, kind: Endpoints, metadata: {name: e}, subsets: [{addresses: [{ip: 1.1.1.1}, {ip: 1.1.1.2}], ports: [{port: 1}, {port: 2}]}]}", expect!["e|1.1.1.1:1,1.1.1.2:1,1.1.1.1:2 + 1 more...|<unknown>"]);
@@ -93,14 +98,14 @@ fn the_other_kinds() {
     check("{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: e}, addressType: IPv4, ports: [{port: 80}], endpoints: [{addresses: [1.1.1.1]}]}", expect!["e|IPv4|80|1.1.1.1|<unknown>"]);
     check("{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: e}, addressType: IPv4}", expect!["e|IPv4|<unset>|<unset>|<unknown>"]);
     check("{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: c}, spec: {volumeName: v, storageClassName: standard, volumeMode: Filesystem}, status: {phase: Bound, capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce]}}", expect!["c|Bound|v|1Gi|RWO|standard|<unset>|<unknown> || Filesystem"]);
-    check("{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: c, deletionTimestamp: x}, status: {phase: Pending}}", expect!["c|Terminating|||||<unset>|<unknown> || <unset>"]);
+    check("{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: c, deletionTimestamp: '2026-01-31T11:59:59Z'}, status: {phase: Pending}}", expect!["c|Terminating|||||<unset>|<unknown> || <unset>"]);
     check("{apiVersion: v1, kind: PersistentVolume, metadata: {name: v}, spec: {capacity: {storage: 1Gi}, accessModes: [ReadOnlyMany, ReadWriteOnce], persistentVolumeReclaimPolicy: Delete, storageClassName: standard, volumeMode: Filesystem, claimRef: {namespace: team, name: c}}, status: {phase: Bound}}", expect!["v|1Gi|RWO,ROX|Delete|Bound|team/c|standard|<unset>||<unknown> || Filesystem"]);
     check("{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: standard, annotations: {storageclass.kubernetes.io/is-default-class: 'true'}}, provisioner: mainstay.dev/local, reclaimPolicy: Delete, volumeBindingMode: WaitForFirstConsumer}", expect!["standard (default)|mainstay.dev/local|Delete|WaitForFirstConsumer|false|<unknown>"]);
-    check("{apiVersion: v1, kind: Node, metadata: {name: node-1, labels: {node-role.kubernetes.io/control-plane: '', node-role.kubernetes.io/a: ''}}, spec: {unschedulable: true}, status: {conditions: [{type: Ready, status: 'True'}], addresses: [{type: InternalIP, address: 10.0.0.1}], nodeInfo: {kubeletVersion: v1.36.0, osImage: Debian, kernelVersion: 6.18, containerRuntimeVersion: 'mainstay://1'}}}", expect!["node-1|Ready,SchedulingDisabled|a,control-plane|<unknown>|v1.36.0 || 10.0.0.1|<none>|Debian|<unknown>|mainstay://1"]);
-    check("{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web}, spec: {replicas: 3, template: {spec: {containers: [{name: a, image: x}, {name: b, image: y}]}}}, status: {readyReplicas: 2}}", expect!["web|2/3|<unknown> || a,b|x,"]);
+    check("{apiVersion: v1, kind: Node, metadata: {name: node-1, labels: {node-role.kubernetes.io/control-plane: '', node-role.kubernetes.io/a: ''}}, spec: {unschedulable: true}, status: {conditions: [{type: Ready, status: 'True'}], addresses: [{type: InternalIP, address: 10.0.0.1}], nodeInfo: {kubeletVersion: v1.36.0, osImage: Debian, kernelVersion: 6.18.0, containerRuntimeVersion: 'mainstay://1'}}}", expect!["node-1|Ready,SchedulingDisabled|a,control-plane|<unknown>|v1.36.0 || 10.0.0.1|<none>|Debian|6.18.0|mainstay://1"]);
+    check("{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web}, spec: {replicas: 3, template: {spec: {containers: [{name: a, image: x}, {name: b, image: z}]}}}, status: {readyReplicas: 2}}", expect!["web|2/3|<unknown> || a,b|x,z"]);
     check("{apiVersion: apps/v1, kind: ControllerRevision, metadata: {name: web-1, ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: web, controller: true}]}, revision: 1}", expect!["web-1|statefulset.apps/web|1|<unknown>"]);
-    check("{apiVersion: v1, kind: Secret, metadata: {name: s}, type: Opaque, data: {a: '', b: ''}}", expect!["s|Opaque|2|<unknown>"]);
-    check("{apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: {a: ''}, binaryData: {b: ''}}", expect!["c|2|<unknown>"]);
+    check("{apiVersion: v1, kind: Secret, metadata: {name: s}, type: Opaque, data: {a: eA==, b: eA==}}", expect!["s|Opaque|2|<unknown>"]);
+    check("{apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: {a: ''}, binaryData: {b: eA==}}", expect!["c|2|<unknown>"]);
     check("{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: l}, spec: {holderIdentity: me}}", expect!["l|me|<unknown>"]);
     check("{apiVersion: v1, kind: ServiceAccount, metadata: {name: a}}", expect!["a|0|<unknown>"]);
     check("{apiVersion: v1, kind: Namespace, metadata: {name: team}, status: {phase: Active}}", expect!["team|Active|<unknown>"]);

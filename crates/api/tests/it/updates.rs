@@ -121,3 +121,31 @@ fn a_service_keeps_its_address() {
     check(SERVICE, &[("/spec/type", json!("NodePort"))], expect!["updated"]);
     check(SERVICE, &[("/spec/type", json!("ExternalName")), ("/spec/externalName", json!("example.org"))], expect!["updated"]);
 }
+
+#[test]
+fn an_update_that_says_nothing_new_changes_nothing() {
+    let world = World::new();
+    let others = [
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: {a: b}}",
+        "{apiVersion: v1, kind: Endpoints, metadata: {name: e}, subsets: [{addresses: [{ip: 10.0.0.1}], ports: [{port: 1}]}]}",
+        "{apiVersion: v1, kind: Event, metadata: {name: e}, involvedObject: {namespace: default}}",
+        "{apiVersion: v1, kind: Namespace, metadata: {name: team}}",
+        "{apiVersion: v1, kind: Node, metadata: {name: node-1}}",
+        "{apiVersion: v1, kind: PersistentVolume, metadata: {name: v}, spec: {accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}, hostPath: {path: /x}}}",
+        "{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {b: hello}}",
+        "{apiVersion: v1, kind: ServiceAccount, metadata: {name: a}}",
+        "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {clusterIP: None, selector: {app: web}}}",
+        "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: LoadBalancer, externalTrafficPolicy: Local, ports: [{port: 80}]}}",
+        "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: ExternalName, externalName: example.org}}",
+        "{apiVersion: apps/v1, kind: ControllerRevision, metadata: {name: r}, revision: 1, data: {a: 1}}",
+        "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web}, spec: {updateStrategy: {type: OnDelete}, selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {serviceAccountName: x, hostNetwork: true, initContainers: [{name: i, image: x}], containers: [{name: c, image: x, livenessProbe: {grpc: {port: 1}}, ports: [{containerPort: 1}]}], volumes: [{name: v}, {name: h, hostPath: {path: /x}}]}}}}",
+        "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: l}, spec: {holderIdentity: me}}",
+        "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: e}, addressType: IPv4, ports: [{port: 1}]}",
+        "{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: s}, provisioner: a/b}",
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {hostNetwork: true, schedulingGates: [{name: a/b}], containers: [{name: c, image: x, ports: [{containerPort: 80}], resources: {limits: {cpu: '1'}}}], volumes: [{name: v}]}}",
+    ];
+    for manifest in others.iter().chain([&SET, &POD, &CLAIM, &SERVICE]) {
+        let old = create(manifest, &world).expect("created");
+        assert_eq!(update(&old, old.clone(), &world).expect("updated"), old, "{manifest}");
+    }
+}

@@ -49,20 +49,15 @@ pub fn parse(yaml: &str) -> (Value, &'static Kind) {
     if kind.scope == mainstay_api::Scope::Namespaced && object["metadata"]["namespace"].is_null() {
         object["metadata"]["namespace"] = "default".into();
     }
-    drop_nulls(&mut object);
+    walk(&mut object, kind);
     (object, kind)
 }
 
-/// As the schema walk does.
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|_, v| !v.is_null());
-            map.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
-        _ => {}
-    }
+/// The schema's walk, as the server does it before any hook.
+fn walk(object: &mut Value, kind: &Kind) {
+    let shape = mainstay_schema::root(&kind.api_version(), kind.kind).expect("a known shape");
+    let checked = mainstay_schema::check(shape, object).expect("well-typed");
+    assert_eq!(checked.unknown, Vec::<String>::new());
 }
 
 fn finish(kind: &Kind, object: Value, errors: Errors) -> Result<Value, Refusal> {
@@ -88,10 +83,11 @@ pub fn create(yaml: &str, world: &World) -> Result<Value, Refusal> {
 pub fn update(old: &Value, mut object: Value, world: &World) -> Result<Value, Refusal> {
     let text = |v: &Value| v.as_str().expect("a string").to_owned();
     let kind = kinds::by_kind(&text(&object["apiVersion"]), &text(&object["kind"])).expect("a kind that is served");
-    (kind.default)(&mut object);
+    walk(&mut object, kind);
     if kind.status {
         object["status"] = old["status"].clone();
     }
+    (kind.default)(&mut object);
     (kind.prepare_update)(&mut object, old);
     (kind.admit)(&mut object, Some(old), world)?;
     let mut errors = Errors::default();

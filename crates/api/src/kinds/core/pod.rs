@@ -15,13 +15,10 @@ pub(super) fn prepare_create(pod: &mut Value, _: &dyn Admission) {
     let mut status = json!({"phase": "Pending", "qosClass": class});
     if gated {
         status["conditions"] = json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
-            "message": "Scheduling is blocked due to non-empty scheduling gates", "lastProbeTime": null, "lastTransitionTime": null}]);
+            "message": "Scheduling is blocked due to non-empty scheduling gates"}]);
     }
     put(pod, "status", status);
 }
-
-/// Nobody but the server counts; the deprecated field follows its successor.
-pub(super) fn prepare_update(_: &mut Value, _: &Value) {}
 
 /// A pod keeps its class for life; a status without one is not a wish to lose it.
 pub(super) fn prepare_status(pod: &mut Value, old: &Value) {
@@ -89,7 +86,7 @@ fn set_scheduled(pod: &mut Value) {
     let generation = pod.int("metadata.generation");
     // Whole seconds, as metav1.Time has them. The hook has no clock of its own in its signature: a binding happens when it is written.
     let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default().to_string();
-    let mut condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+    let mut condition = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now});
     put_or_remove(&mut condition, "observedGeneration", generation.map(Value::from));
     let status = dig(pod, "status");
     fill(status, "conditions", json!([]));
