@@ -1,7 +1,10 @@
 //! What turns changes into keys, and keys into work.
 
 use crate::queue::Queue;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mainstay_client::{Cache, Delta, Resource};
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +13,9 @@ use tokio::task::JoinSet;
 
 /// How long a controller that ended by a bug stays down.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a controller waits for its own writes to come back through the watch before it tries again later.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// `namespace` and `name` of what a controller looks after.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +39,43 @@ impl Name {
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The newest revision that a controller has written for each of its objects, in one cache: not to be acted on before the cache shows it.
+/// Upstream: StaleControllerConsistencyStatefulSet.
+#[derive(Debug, Default)]
+pub(crate) struct OwnWrites {
+    newest: Mutex<HashMap<Name, u64>>,
+}
+
+impl OwnWrites {
+    /// Notes what a write answered.
+    pub(crate) fn note(&self, name: &Name, written: &ObjectMeta) {
+        self.note_revision(name, written.resource_version.as_deref());
+    }
+
+    /// Notes a resourceVersion.
+    pub(crate) fn note_revision(&self, name: &Name, resource_version: Option<&str>) {
+        let Some(revision) = resource_version.and_then(|text| text.parse::<u64>().ok()) else { return };
+        let mut newest = self.newest.lock();
+        match newest.get_mut(name) {
+            Some(known) => *known = revision.max(*known),
+            None => {
+                newest.insert(name.clone(), revision);
+            }
+        }
+    }
+
+    /// Waits, not for long, until `cache` shows all that was noted. `false`: it does not.
+    pub(crate) async fn seen<K: Resource>(&self, cache: &Cache<K>, name: &Name) -> bool {
+        let revision = self.newest.lock().get(name).copied().unwrap_or(0);
+        cache.has_reached(revision) || tokio::time::timeout(PATIENCE, cache.reached(&revision.to_string())).await.is_ok()
+    }
+
+    /// The object is gone.
+    pub(crate) fn forget(&self, name: &Name) {
+        self.newest.lock().remove(name);
     }
 }
 

@@ -4,20 +4,16 @@ use super::identity::{controller_of, controller_ref, name_of, uid_of};
 use super::observe::{Caches, Claiming, Observed};
 use super::status::{differs, patch};
 use super::step::{Owners, Step, Write, corrected, delete_options, step};
-use crate::runner::Name;
+use crate::runner::{Name, OwnWrites};
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use mainstay_client::{Cache, Cluster, Error, Recorder, Resource, Severity, reference};
-use parking_lot::Mutex;
+use mainstay_client::{Cluster, Error, Recorder, Resource, Severity, reference};
 use serde_json::json;
-use std::collections::HashMap;
 use std::time::Duration;
 
-/// How long a step waits for its own writes to come back through the watch before it tries again later.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// Names tried for one revision before giving up until the next attempt.
 const COLLISIONS_LIMIT: i32 = 8;
 
@@ -44,41 +40,35 @@ pub(crate) enum Failure {
     Collisions { name: Name },
 }
 
-/// The newest revisions written for one set, by cache. Upstream: StaleControllerConsistencyStatefulSet.
-#[derive(Debug, Default, Clone, Copy)]
+/// What was written for each set, by the cache that will show it.
+#[derive(Default)]
 struct Written {
-    sets: u64,
-    pods: u64,
-    claims: u64,
-    revisions: u64,
+    sets: OwnWrites,
+    pods: OwnWrites,
+    claims: OwnWrites,
+    revisions: OwnWrites,
 }
 
 pub(crate) struct Carrier {
     cluster: Cluster,
     caches: Caches,
     recorder: Recorder,
-    written: Mutex<HashMap<Name, Written>>,
-}
-
-fn revision_number(resource_version: Option<&str>) -> u64 {
-    resource_version.and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-async fn reached<K: Resource>(cache: &Cache<K>, revision: u64) -> bool {
-    cache.has_reached(revision) || tokio::time::timeout(PATIENCE, cache.reached(&revision.to_string())).await.is_ok()
+    written: Written,
 }
 
 impl Carrier {
     pub(crate) fn new(cluster: Cluster, caches: Caches) -> Self {
         let recorder = cluster.recorder();
-        Self { cluster, caches, recorder, written: Mutex::default() }
+        Self { cluster, caches, recorder, written: Written::default() }
     }
 
     /// Looks at one set and does what its step says. Answers when to look again.
     pub(crate) async fn sync(&self, name: &Name) -> Result<Option<Duration>, Failure> {
         self.catch_up(name).await?;
         let Some(set) = self.caches.sets.get(&name.namespace, &name.name) else {
-            self.written.lock().remove(name);
+            for own in [&self.written.sets, &self.written.pods, &self.written.claims, &self.written.revisions] {
+                own.forget(name);
+            }
             return Ok(None);
         };
         let (mut observed, claiming) = self.caches.observe(set.clone());
@@ -109,22 +99,11 @@ impl Carrier {
     }
 
     async fn catch_up(&self, name: &Name) -> Result<(), Failure> {
-        let written = self.written.lock().get(name).copied().unwrap_or_default();
-        let seen = reached(&self.caches.sets, written.sets).await
-            && reached(&self.caches.pods, written.pods).await
-            && reached(&self.caches.claims, written.claims).await
-            && reached(&self.caches.revisions, written.revisions).await;
+        let seen = self.written.sets.seen(&self.caches.sets, name).await
+            && self.written.pods.seen(&self.caches.pods, name).await
+            && self.written.claims.seen(&self.caches.claims, name).await
+            && self.written.revisions.seen(&self.caches.revisions, name).await;
         if seen { Ok(()) } else { Err(Failure::Behind) }
-    }
-
-    fn wrote(&self, name: &Name, metadata: &ObjectMeta, field: impl Fn(&mut Written) -> &mut u64) {
-        self.wrote_revision(name, metadata.resource_version.as_deref(), field);
-    }
-
-    fn wrote_revision(&self, name: &Name, resource_version: Option<&str>, field: impl Fn(&mut Written) -> &mut u64) {
-        let mut written = self.written.lock();
-        let newest = field(written.entry(name.clone()).or_default());
-        *newest = (*newest).max(revision_number(resource_version));
     }
 
     async fn carry_out(&self, name: &Name, observed: &Observed, step: &Step) -> Result<(), Failure> {
@@ -143,7 +122,7 @@ impl Carrier {
             Write::Renumber(revision, number) => {
                 let patch = json!({ "revision": number, "metadata": { "resourceVersion": revision.metadata.resource_version } });
                 let written: ControllerRevision = self.cluster.merge_patch(&name.namespace, name_of(&revision.metadata), None, &patch).await?;
-                self.wrote(name, &written.metadata, |written| &mut written.revisions);
+                self.written.revisions.note(name, &written.metadata);
                 Ok(())
             }
             Write::CreatePod { pod, claims, owners } => self.create_pod(name, set, pod, claims, owners).await,
@@ -158,7 +137,7 @@ impl Carrier {
                     Ok(_) => self.pod_event(set, "Update", name_of(&pod.metadata), Ok(())),
                     Err(error) => self.pod_event(set, "Update", name_of(&pod.metadata), Err(&error.message())),
                 }
-                self.wrote(name, &outcome?.metadata, |written| &mut written.pods);
+                self.written.pods.note(name, &outcome?.metadata);
                 Ok(())
             }
             Write::DeletePod(pod) => self.delete_pod(name, set, pod).await,
@@ -185,7 +164,7 @@ impl Carrier {
             }
             Err(error) => return Err(error.into()),
         };
-        self.wrote(name, &metadata, |written| &mut written.revisions);
+        self.written.revisions.note(name, &metadata);
         Ok(())
     }
 
@@ -198,7 +177,7 @@ impl Carrier {
         let (claim_name, set_name) = (name_of(&claim.metadata), name_of(&set.metadata));
         match self.cluster.create(claim).await {
             Ok(created) => {
-                self.wrote(name, &created.metadata, |written| &mut written.claims);
+                self.written.claims.note(name, &created.metadata);
                 let words = format!("Create Claim {claim_name} Pod {pod} in StatefulSet {set_name} success");
                 self.recorder.record(reference(set), Severity::Normal, "SuccessfulCreate", words);
                 Ok(())
@@ -220,7 +199,7 @@ impl Carrier {
             return Err(failure);
         }
         match self.cluster.create(pod).await {
-            Ok(created) => self.wrote(name, &created.metadata, |written| &mut written.pods),
+            Ok(created) => self.written.pods.note(name, &created.metadata),
             Err(error) => {
                 if !error.is_already_exists() {
                     self.pod_event(set, "Create", pod_name, Err(&error.message()));
@@ -242,7 +221,7 @@ impl Carrier {
         let pod_name = name_of(&pod.metadata);
         match self.cluster.delete_returning::<Pod>(&name.namespace, pod_name, &delete_options(pod)).await {
             Ok(left) => {
-                self.wrote_revision(name, left.as_deref(), |written| &mut written.pods);
+                self.written.pods.note_revision(name, left.as_deref());
                 self.pod_event(set, "Delete", pod_name, Ok(()));
                 Ok(())
             }
@@ -259,7 +238,7 @@ impl Carrier {
         let metadata = &owners.claim.metadata;
         let patch = json!({ "metadata": { "uid": metadata.uid, "resourceVersion": metadata.resource_version, "ownerReferences": owner_values(&owners.owners) } });
         match self.cluster.merge_patch::<PersistentVolumeClaim>(&name.namespace, name_of(metadata), None, &patch).await {
-            Ok(written) => self.wrote(name, &written.metadata, |written| &mut written.claims),
+            Ok(written) => self.written.claims.note(name, &written.metadata),
             // A claim that is gone has no owner to care for.
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),
@@ -285,7 +264,7 @@ impl Carrier {
         // Never the status of an earlier set of this name.
         patch["metadata"] = json!({ "uid": set.metadata.uid });
         match self.cluster.merge_patch::<StatefulSet>(&name.namespace, &name.name, Some("status"), &patch).await {
-            Ok(written) => self.wrote(name, &written.metadata, |written| &mut written.sets),
+            Ok(written) => self.written.sets.note(name, &written.metadata),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),
         }
@@ -316,17 +295,17 @@ impl Carrier {
             match one {
                 Claiming::Adopt(pod) => {
                     if let Some(written) = self.own::<Pod>(name, &pod.metadata, with(&pod.metadata, set)).await? {
-                        self.wrote(name, &written.metadata, |written| &mut written.pods);
+                        self.written.pods.note(name, &written.metadata);
                     }
                 }
                 Claiming::Release(pod) => {
                     if let Some(written) = self.own::<Pod>(name, &pod.metadata, without(&pod.metadata, set)).await? {
-                        self.wrote(name, &written.metadata, |written| &mut written.pods);
+                        self.written.pods.note(name, &written.metadata);
                     }
                 }
                 Claiming::AdoptRevision(revision) => {
                     if let Some(written) = self.own::<ControllerRevision>(name, &revision.metadata, with(&revision.metadata, set)).await? {
-                        self.wrote(name, &written.metadata, |written| &mut written.revisions);
+                        self.written.revisions.note(name, &written.metadata);
                     }
                 }
             }
