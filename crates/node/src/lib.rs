@@ -1,4 +1,35 @@
 //! The node agent: pods to sandboxes, volumes and containers, and its kubelet-like service.
+//!
+//! * [`run`] → `agent`: registers the node, adopts what runs, one worker a pod.
+//! * `pod/`: what is known of a pod (`state`), what to do next (`step`, pure), what to tell the API (`status`, pure), who does it (`worker`).
+//! * `container/`: from the pod's words to a runtime specification (`spec`, pure), environment, users, root file systems, cgroups.
+//! * `volumes/`: one file a type. `probes/`: the three questions. `images`: pull policies.
+//! * `service`, `logs`, `interactive`: what a kubelet serves, on a unix socket.
+//! * `gate`: at most one pod of an identity. `records`: what is found again after a crash.
+
+mod agent;
+mod container;
+mod context;
+mod gate;
+mod host_ports;
+mod images;
+mod interactive;
+mod kernel;
+mod logs;
+mod mounts;
+mod namespaces;
+mod objects;
+mod pod;
+mod probes;
+mod purge;
+mod quantity;
+mod records;
+mod registration;
+mod registry;
+mod seccomp;
+mod service;
+mod stop_all;
+mod volumes;
 
 use mainstay_client::Cluster;
 use mainstay_images::Images;
@@ -30,20 +61,28 @@ pub struct Config {
 
 /// Runs the agent until `shutdown` resolves. Pods keep running when it ends. `ready` is called when the Node is Ready.
 pub async fn run(
-    _config: Config,
-    _cluster: Cluster,
-    _images: Images,
-    _network: Network,
-    _containers: Containers,
-    _ready: impl FnOnce() + Send,
-    _shutdown: impl Future<Output = ()> + Send,
+    config: Config,
+    cluster: Cluster,
+    images: Images,
+    network: Network,
+    containers: Containers,
+    ready: impl FnOnce() + Send,
+    shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
-    todo!()
+    agent::run(config, cluster, images, network, containers, ready, shutdown).await
 }
 
 /// Stops every pod of this node gracefully, in reverse ordinal order within a set, at most `limit`; the objects stay. For `down`.
-pub async fn stop_all(_config: &Config, _cluster: &Cluster, _containers: &Containers, _limit: std::time::Duration) -> Result<(), Error> {
-    todo!()
+///
+/// Call it after [`run`] has ended and before the API server does. The pods' networks stay attached: the next start takes them up again.
+pub async fn stop_all(config: &Config, cluster: &Cluster, containers: &Containers, limit: std::time::Duration) -> Result<(), Error> {
+    stop_all::stop_all(config, cluster, containers, limit).await
+}
+
+/// Removes every process, mount, cgroup and file of this instance's pods, and the data of its volumes, from records and the kernel's tables
+/// alone. The agent must not be running. Networks are `Network::purge`'s.
+pub async fn purge(config: &Config) -> Result<(), Error> {
+    purge::purge(config).await
 }
 
 /// What stopped the agent.
