@@ -192,7 +192,8 @@ impl Agent {
 
     fn look_at_all(&mut self) {
         let bound = self.node.cluster.pods().on_node(&self.node.config.name);
-        let names = bound.iter().map(|p| PodRef::of(p)).chain(self.node.registry.all().iter().map(|e| e.pod.clone()));
+        let employed = self.node.registry.all();
+        let names = bound.iter().map(|p| PodRef::of(p)).chain(employed.iter().map(|e| e.pod.clone()));
         let names: HashSet<(String, String)> = names.map(|r| (r.namespace, r.name)).collect();
         for (namespace, name) in names {
             self.look_at(&namespace, &name);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use mainstay_streams::{Input, Outcome, Receiver, Sender, Session};
-use mainstay_supervisor::{Container, Error, Exec, Execution, Streams};
+use mainstay_supervisor::{Container, Exec, Execution, Streams};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,11 +45,6 @@ pub(crate) fn exec(entry: &Arc<Entry>, name: &str, query: &Query, request: Reque
     mainstay_streams::accept(request, move |session| async move {
         match container.exec(order).await {
             Ok(execution) => run_exec(session, execution).await,
-            Err(Error::Exec { code, message }) if code == 126 || code == 127 => {
-                let (receiver, mut sender) = session.split();
-                let _ = sender.stderr(format!("{message}\n").as_bytes()).await;
-                end(sender, receiver, Outcome::ExitCode(code)).await;
-            }
             Err(error) => {
                 let (receiver, sender) = session.split();
                 end(sender, receiver, Outcome::Failure(error.to_string())).await;
@@ -168,7 +163,6 @@ impl Wires {
         let (mut out, mut err) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
         tokio::pin!(ended);
         let mut over = false;
-        let mut closed = false;
         loop {
             if over && self.stdout.is_none() && self.stderr.is_none() {
                 return false;
@@ -184,7 +178,7 @@ impl Wires {
                     n => if self.sender.stderr(&err[..n]).await.is_err() { return true },
                 },
                 _ = &mut ended, if !over => over = true,
-                input = next(&mut self.receiver, self.stdin.as_ref()), if !closed => match input {
+                input = next(&mut self.receiver, self.stdin.as_ref()) => match input {
                     Input::Stdin(data) => if let Some(stdin) = &self.stdin {
                         if stdin.try_send(data).is_err() {
                             self.stdin = None;
@@ -192,10 +186,7 @@ impl Wires {
                     },
                     Input::StdinClosed => self.stdin = None,
                     Input::Resize { columns, rows } => peer.resize(columns, rows).await,
-                    Input::Gone => {
-                        closed = true;
-                        return true;
-                    }
+                    Input::Gone => return true,
                 },
                 () = tokio::time::sleep(LINGER), if over => return false,
             }

@@ -5,6 +5,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tokio::io::unix::AsyncFd;
@@ -97,18 +98,34 @@ async fn wait(notices: Option<&Notices>) {
 }
 
 /// The kernel's word that something in the log's directory changed.
-struct Notices(AsyncFd<Inotify>);
+struct Notices(AsyncFd<Handle>);
+
+struct Handle(Inotify);
+
+impl AsFd for Handle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Handle {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
 
 impl Notices {
     fn on(dir: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         inotify.add_watch(dir, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
-        AsyncFd::new(inotify).map(Self)
+        // Its successor asks, by `unsafe`, for what holds here: the descriptor stays open as long as the handle.
+        #[allow(deprecated)]
+        AsyncFd::new(Handle(inotify)).map(Self)
     }
     async fn wait(&self) {
         let Ok(mut guard) = self.0.readable().await else { return std::future::pending().await };
         // Everything there is; `EAGAIN` ends it.
-        while self.0.get_ref().read_events().is_ok() {}
+        while self.0.get_ref().0.read_events().is_ok() {}
         guard.clear_ready();
     }
 }

@@ -161,7 +161,7 @@ fn container_logs(node: &Arc<Node>, entry: &Arc<Entry>, container: &str, query: 
     let ended = run_ended(entry.clone(), container.to_owned(), attempt);
     tokio::spawn(logs::send(path, options, sender, ended));
     let stream = futures::stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) });
-    let mut response = Response::new(StreamBody::new(stream.map(|item| item.map(Frame::data))).boxed());
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(stream.map(|item| item.map(Frame::data)))));
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain"));
     response
 }

@@ -12,3 +12,6 @@ pub(crate) mod status_writer;
 pub(crate) mod step;
 pub(crate) mod stop;
 pub(crate) mod worker;
+
+#[cfg(test)]
+mod tests;
