@@ -3,6 +3,8 @@
 //! Routed `/32` veth pairs with gateway 169.254.1.1, no bridge; ClusterIP and NodePort by nftables, one transaction a change; every kernel
 //! resource has a record in the run directory before it exists, and is undone from the record alone. IPv4 only.
 
+mod conntrack;
+mod desired;
 mod host;
 mod link;
 mod netns;

@@ -50,7 +50,10 @@ pub(crate) fn create(wire: &mut Wire, netns: &mut Netns, pair: &Pair<'_>) -> Res
     let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
     host.push(request(format!("set {} up", pair.name), Message::SetLink(up), 0, &[]));
     host.extend(host_side(pair, index));
-    wire.send(host)
+    wire.send(host)?;
+    // The carrier of the side that came up first is worked on later in the kernel, and until then it drops what is sent: a first connection
+    // would take a second. Asking for the link brings that forward (`linkwatch_sync_dev` in `rtnl_getlink`).
+    self::index(&mut netns.wire, "eth0").map(drop)
 }
 
 /// No IPv6 link-local address on the host's side, nor the traffic that goes with one.

@@ -108,9 +108,10 @@ impl Network {
         self.inner.live.lock().values().cloned().collect()
     }
 
-    /// Returns when all that was detached before is gone from the kernel.
+    /// Returns when nothing is left to do in the background: all that was detached is gone from the kernel, the records are written.
     pub async fn idle(&self) {
         self.inner.reaper.idle().await;
+        self.inner.rules.idle().await;
     }
 
     /// Replaces all service rules in one transaction that holds only what changed; does nothing if nothing did. Established connections stay;

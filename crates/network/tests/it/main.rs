@@ -1,4 +1,5 @@
 //! Against the real kernel, each test in network and mount namespaces of its own: nothing of the host is touched. Needs root.
 
+mod rules;
 mod sandboxes;
 mod support;

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub fn ranges() -> Ranges {
     Ranges { pods: (Ipv4Addr::new(10, 42, 0, 0), 24), services: (Ipv4Addr::new(10, 43, 0, 0), 20) }
@@ -23,12 +23,19 @@ pub fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce(tempfile::TempDir) ->
     let host = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        // The uplink's own IPv6 address appears seconds later, which a test that compares everything would see.
+        std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
         ip("link set lo up");
         ip("link add up0 mtu 1400 type veth peer name wire0");
         ip("address add 192.0.2.2/24 dev up0");
         ip("link set up0 up");
         ip("link set wire0 up");
         ip("route add default via 192.0.2.1");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while ip("-br link show up0").split_whitespace().nth(1) != Some("UP") {
+            assert!(Instant::now() < deadline, "the uplink does not come up");
+            std::thread::yield_now();
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(test(tempfile::tempdir().unwrap()));
     });
