@@ -129,7 +129,8 @@ pub(crate) fn repair(wire: &mut Wire, pair: &Pair<'_>, index: u32) -> Result<(),
 
 /// Takes a pod's route away: from now on nothing reaches the address.
 pub(crate) fn cut(wire: &mut Wire, address: Ipv4Addr) -> Result<(), Error> {
-    let route = pod_route(address).build();
+    // Scope nowhere matches any; the default would match only routes of scope universe, of which this is none.
+    let route = pod_route(address).scope(RouteScope::NoWhere).build();
     wire.send(vec![request(format!("delete the route to {address}"), Message::DelRoute(route), 0, GONE)])
 }
 
