@@ -1,2 +1,35 @@
 //! Mainstay: one binary that makes one machine a Kubernetes for stateful sets.
-fn main() {}
+//!
+//! | file | what |
+//! |---|---|
+//! | `commands/` | one file a command: parse, call, print |
+//! | `engine.rs` | the parts, wired: what `serve` runs |
+//! | `data_dir.rs` | the data directory: lock, format, ranges |
+//! | `pki.rs` | keys and certificates, made and renewed |
+//! | `kubeconfig.rs` | the context `mainstay` in the user's file |
+//! | `control.rs` | how `down` and `status` speak with a running engine |
+//! | `notify.rs` | how an engine says how far its start is (systemd's protocol) |
+
+mod commands;
+mod control;
+mod data_dir;
+mod engine;
+mod kubeconfig;
+mod notify;
+mod pki;
+mod port;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = commands::Cli::parse();
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, with its causes; what to do is in the words.
+            eprintln!("mainstay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
