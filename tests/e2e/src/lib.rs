@@ -1,0 +1,27 @@
+//! What the end-to-end tests share: an engine of their own, kubectl, and waiting for conditions.
+
+mod kubectl;
+mod machine;
+
+pub use kubectl::{Answer, Kubectl};
+pub use machine::Machine;
+
+use std::time::{Duration, Instant};
+
+/// The repository.
+pub fn repository() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository is there")
+}
+
+/// Waits for a condition, asking every 50 ms; panics with what it was told last.
+#[track_caller]
+pub fn eventually<T, E: std::fmt::Display>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<T, E>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        match ask() {
+            Ok(found) => return found,
+            Err(last) if Instant::now() >= end => panic!("{what}: not within {limit:?}; last: {last}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}

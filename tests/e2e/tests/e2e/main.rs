@@ -1,0 +1,56 @@
+//! The end-to-end suites. Each test has a namespace of its own on one shared engine; those of `instances.rs` have engines of their own.
+//!
+//! Needs root, the debug build of `mainstay` and the images (`scripts/test` makes both). `cargo test -p mainstay-e2e -- NAME` runs a part.
+
+mod instances;
+mod kubectl;
+mod manifests;
+mod postgres;
+mod survival;
+mod web;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use mainstay_e2e::Machine;
+use std::sync::OnceLock;
+
+/// The shared engine, started by the first test that asks for it.
+static SHARED: OnceLock<Machine> = OnceLock::new();
+
+fn shared() -> &'static Machine {
+    SHARED.get_or_init(|| Machine::start("shared", 16443).expect("the engine starts"))
+}
+
+type Test = (&'static str, fn(&Machine));
+type OwnTest = (&'static str, fn());
+
+fn main() -> std::process::ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Two cores: more tests side by side only make each other slow.
+    arguments.test_threads.get_or_insert(3);
+    let mut trials = Vec::new();
+    for (suite, tests) in [("web", web::TESTS), ("postgres", postgres::TESTS), ("kubectl", kubectl::TESTS), ("manifests", manifests::TESTS)] {
+        trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), || guarded(|| run(shared())))));
+    }
+    for (suite, tests) in [("survival", survival::TESTS), ("instances", instances::TESTS)] {
+        trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), || guarded(run))));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Some(machine) = SHARED.get() {
+        if conclusion.has_failed() {
+            eprintln!("engine log: {}", machine.data_dir.join("engine.log").display());
+            let _ = std::fs::copy(machine.data_dir.join("engine.log"), std::env::temp_dir().join("mainstay-e2e-engine.log"));
+        }
+        if let Err(error) = machine.down(&["--purge", "--yes", "--timeout", "20"]) {
+            eprintln!("purge: {error:#}");
+            return std::process::ExitCode::FAILURE;
+        }
+    }
+    conclusion.exit_code()
+}
+
+fn guarded(run: impl FnOnce()) -> Result<(), Failed> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|panic| {
+        let words = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        Failed::from(words.unwrap_or_else(|| "panicked".into()))
+    })
+}

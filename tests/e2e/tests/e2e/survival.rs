@@ -1,0 +1,70 @@
+//! What survives the engine: pods, their output, their exit codes.
+
+use mainstay_e2e::{Machine, eventually};
+use std::time::Duration;
+
+pub(crate) const TESTS: &[crate::OwnTest] = &[("pods_outlive_a_killed_engine_and_are_adopted", adopted), ("down_and_up_run_the_same_pods_on_the_same_claims", down_up)];
+
+const SET: &str = r#"
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: s}
+spec:
+  serviceName: s
+  replicas: 2
+  podManagementPolicy: Parallel
+  selector: {matchLabels: {app: s}}
+  template:
+    metadata: {labels: {app: s}}
+    spec:
+      terminationGracePeriodSeconds: 2
+      containers:
+      - name: c
+        image: busybox:1.35
+        command: ["sh", "-c", "trap 'exit 0' TERM; date +%s%N >> /data/starts; i=0; while true; do i=$((i+1)); echo line $i; sleep 0.1; done"]
+        volumeMounts: [{name: data, mountPath: /data}]
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+"#;
+
+fn adopted() {
+    let machine = Machine::start("adopted", 16445).expect("the engine starts");
+    let k = machine.kubectl();
+    k.apply(SET);
+    k.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: ends}\nspec: {restartPolicy: Never, containers: [{name: c, image: busybox:1.35, command: [sh, -c, 'sleep 3; echo done; exit 5']}]}");
+    k.until("sts/s", "{.status.readyReplicas}", "2", 60);
+    k.until("pod/ends", "{.status.phase}", "Running", 20);
+    let before = k.ok(&["get", "pods", "-o", "jsonpath={range .items[*]}{.metadata.uid}{.status.containerStatuses[0].containerID}{.status.containerStatuses[0].restartCount}{\"\\n\"}{end}"]);
+    for _ in 0..3 {
+        machine.kill().expect("kill");
+        machine.up().expect("up again");
+    }
+    k.until("pod/ends", "{.status.containerStatuses[0].state.terminated.exitCode}", "5", 20);
+    assert!(k.ok(&["logs", "ends"]).ends_with("done"), "the log is whole");
+    let after = k.ok(&["get", "pods", "-o", "jsonpath={range .items[*]}{.metadata.uid}{.status.containerStatuses[0].containerID}{.status.containerStatuses[0].restartCount}{\"\\n\"}{end}"]);
+    assert_eq!(before, after, "the same pods and containers");
+    assert_eq!(k.ok(&["exec", "s-0", "--", "sh", "-c", "wc -l < /data/starts"]), "1", "started once");
+    let lines: Vec<u64> = k.ok(&["logs", "s-0"]).lines().filter_map(|l| l.strip_prefix("line ")?.parse().ok()).collect();
+    assert!(lines.windows(2).all(|w| w[1] == w[0] + 1) && lines.len() > 10, "no line is missing");
+    machine.down(&["--purge", "--yes"]).expect("purge");
+}
+
+fn down_up() {
+    let machine = Machine::start("down-up", 16446).expect("the engine starts");
+    let k = machine.kubectl();
+    k.apply(SET);
+    k.until("sts/s", "{.status.readyReplicas}", "2", 60);
+    let before = k.ok(&["get", "pods,pvc,pv", "-o", "jsonpath={.items[*].metadata.uid}"]);
+    machine.down(&[]).expect("down");
+    let left = std::process::Command::new("sh").args(["-c", &format!("grep -l {} /proc/[0-9]*/cmdline 2>/dev/null | wc -l", machine.data_dir.display())]).output().expect("sh");
+    assert_eq!(String::from_utf8_lossy(&left.stdout).trim(), "0", "no process of ours is left");
+    machine.up().expect("up");
+    k.until("sts/s", "{.status.readyReplicas}", "2", 60);
+    assert_eq!(k.ok(&["get", "pods,pvc,pv", "-o", "jsonpath={.items[*].metadata.uid}"]), before, "the same objects");
+    eventually("both starts are in the volume", Duration::from_secs(10), || {
+        let starts = k.run(&["exec", "s-1", "--", "sh", "-c", "wc -l < /data/starts"]).out;
+        if starts.trim() == "2" { Ok(()) } else { Err(starts) }
+    });
+    machine.down(&["--purge", "--yes"]).expect("purge");
+}
