@@ -14,7 +14,6 @@ pub fn merge(object: &mut Value, patch: &Value) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use serde_json::json;

@@ -5,7 +5,6 @@ use crate::Error;
 use crate::error::{go_type, go_value};
 use mainstay_schema::{MergeStrategy, Type, TypeKind};
 use serde_json::{Map, Value};
-use std::collections::{HashMap, HashSet};
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -119,8 +118,8 @@ fn merge_field(live: &mut Object, key: String, value: Value, ty: Option<Type>) -
 fn retain_keys(live: &mut Object, patch: &mut Object) -> Result<(), Error> {
     let Some(list) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let bad = || malformed("invalid patch format of retainKeys");
-    let list: HashSet<&str> = list.as_array().ok_or_else(bad)?.iter().filter_map(Value::as_str).collect();
-    let named = |key: &str| list.contains(key);
+    let list = list.as_array().ok_or_else(bad)?;
+    let named = |key: &str| list.iter().any(|k| k.as_str() == Some(key));
     if patch.iter().any(|(k, v)| !v.is_null() && !k.starts_with(DELETE_FROM) && !k.starts_with(ORDER) && !named(k)) {
         return Err(bad());
     }
@@ -137,8 +136,7 @@ fn delete_from_list(live: &mut Object, field: &str, gone: Value) -> Result<(), E
     }
     if let (Some(Value::Array(list)), Value::Array(gone)) = (live.get_mut(field), gone) {
         same_type(list, &gone)?;
-        let gone = Positions::of(&gone, None);
-        list.retain(|item| gone.get(item).is_none());
+        list.retain(|item| !gone.contains(item));
     }
     Ok(())
 }
@@ -166,7 +164,9 @@ fn order_lists(live: &mut Object, patch: &mut Object, ty: Option<Type>) -> Resul
             (Some(old), Some(new)) if meta.strategy.merge => merge_list(old, new, &meta)?,
             (_, new) => new.unwrap_or_default().into_iter().filter_map(without_directives).collect(),
         };
-        live.insert(field.to_owned(), Value::Array(put_in_order(merged, &order, &server_order, key)?));
+        let (patched, server_only) = partition(merged, &order, key)?;
+        let both = interleave(sort_by(patched, &order, key)?, sort_by(server_only, &server_order, key)?, &server_order, key);
+        live.insert(field.to_owned(), Value::Array(both));
     }
     Ok(())
 }
@@ -221,15 +221,21 @@ fn merge_list(live: Vec<Value>, patch: Vec<Value>, meta: &FieldMeta) -> Result<V
         return Ok(live);
     }
     if !same_type(&live, &patch)? {
-        let mut seen = HashSet::new();
-        let merged = live.iter().chain(&patch).filter(|item| seen.insert(identity(item, None))).cloned().collect();
-        return put_in_order(merged, &patch, &live, None);
+        let mut merged: Vec<Value> = Vec::with_capacity(live.len() + patch.len());
+        for item in live.iter().chain(&patch) {
+            if !merged.contains(item) {
+                merged.push(item.clone());
+            }
+        }
+        let (patched, server_only) = partition(merged, &patch, None)?;
+        return Ok(interleave(sort_by(patched, &patch, None)?, sort_by(server_only, &live, None)?, &live, None));
     }
     let key = meta.strategy.merge_key.ok_or_else(|| malformed("cannot merge lists without merge key for slice"))?;
     let (live, patch) = apply_item_directives(live, patch, key)?;
     let merged = merge_items(live.clone(), &patch, key, meta.ty.items())?;
     // Upstream looks at the live list after the merge, whose keys are those from before.
-    put_in_order(merged, &patch, &live, Some(key))
+    let (patched, server_only) = partition(merged, &patch, Some(key))?;
+    Ok(interleave(sort_by(patched, &patch, Some(key))?, sort_by(server_only, &live, Some(key))?, &live, Some(key)))
 }
 
 /// True if the items are objects, false if scalars; an error where they are mixed, or lists.
@@ -253,7 +259,6 @@ fn same_type(one: &[Value], other: &[Value]) -> Result<bool, Error> {
 /// Carries out `$patch` in items. Returns the live list that remains and the ordinary items.
 fn apply_item_directives(mut live: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<(Vec<Value>, Vec<Value>), Error> {
     let mut ordinary = Vec::with_capacity(patch.len());
-    let mut gone = HashSet::new();
     let mut replace = false;
     for item in patch {
         let Some(map) = item.as_object().filter(|m| m.contains_key(DIRECTIVE)) else {
@@ -262,90 +267,72 @@ fn apply_item_directives(mut live: Vec<Value>, patch: Vec<Value>, key: &str) -> 
         };
         match map[DIRECTIVE].as_str() {
             Some("delete") => {
-                gone.insert(identity(&item, Some(key)).ok_or_else(|| no_merge_key(&item, key))?);
+                let gone = map.get(key).ok_or_else(|| no_merge_key(&item, key))?;
+                live.retain(|l| l.get(key) != Some(gone));
             }
             Some("replace") => replace = true,
             Some("merge") => return Err(malformed("merging lists cannot yet be specified in the patch")),
             _ => return Err(bad_patch_type(&map[DIRECTIVE], map)),
         }
     }
-    if replace {
-        return Ok((ordinary, Vec::new()));
-    }
-    if !gone.is_empty() {
-        live.retain(|item| identity(item, Some(key)).is_none_or(|id| !gone.contains(&id)));
-    }
-    Ok((live, ordinary))
+    Ok(if replace { (ordinary, Vec::new()) } else { (live, ordinary) })
 }
 
 fn merge_items(mut live: Vec<Value>, patch: &[Value], key: &str, ty: Option<Type>) -> Result<Vec<Value>, Error> {
-    let mut positions = Positions::of(&live, Some(key));
     for item in patch {
-        let wanted = identity(item, Some(key)).ok_or_else(|| no_merge_key(item, key))?;
-        match positions.by_identity.get(&wanted) {
+        let wanted = item.get(key).ok_or_else(|| no_merge_key(item, key))?;
+        match live.iter().position(|l| l.get(key) == Some(wanted)) {
             Some(at) => {
-                if let (Value::Object(old), Value::Object(new)) = (std::mem::take(&mut live[*at]), item.clone()) {
-                    live[*at] = Value::Object(merge_map(old, new, ty)?);
+                if let (Value::Object(old), Value::Object(new)) = (std::mem::take(&mut live[at]), item.clone()) {
+                    live[at] = Value::Object(merge_map(old, new, ty)?);
                 }
             }
-            None => {
-                positions.by_identity.insert(wanted, live.len());
-                live.push(item.clone());
-            }
+            None => live.push(item.clone()),
         }
     }
     Ok(live)
 }
 
-/// What makes an item the same as another: its merge key, or itself. `None` if it has no such key.
-fn identity(item: &Value, key: Option<&str>) -> Option<String> {
-    key.map_or(Some(item), |key| item.get(key)).map(Value::to_string)
-}
-
-/// Where in a list an item stands: lists may be long, and every item is looked for.
-struct Positions<'a> {
-    by_identity: HashMap<String, usize>,
-    key: Option<&'a str>,
-}
-
-impl<'a> Positions<'a> {
-    fn of(list: &[Value], key: Option<&'a str>) -> Self {
-        let mut by_identity = HashMap::with_capacity(list.len());
-        for (at, item) in list.iter().enumerate() {
-            if let Some(id) = identity(item, key) {
-                by_identity.entry(id).or_insert(at);
-            }
+/// Items that `by` names, and the others.
+fn partition(list: Vec<Value>, by: &[Value], key: Option<&str>) -> Result<(Vec<Value>, Vec<Value>), Error> {
+    if let Some(key) = key {
+        if let Some(item) = list.iter().find(|item| item.get(key).is_none()) {
+            return Err(if item.is_object() { no_merge_key(item, key) } else { bad_type(&Value::Object(Object::new()), item) });
         }
-        Self { by_identity, key }
     }
+    Ok(list.into_iter().partition(|item| index(by, item, key).is_some()))
+}
 
-    fn get(&self, item: &Value) -> Option<usize> {
-        identity(item, self.key).and_then(|id| self.by_identity.get(&id).copied())
+fn index(list: &[Value], item: &Value, key: Option<&str>) -> Option<usize> {
+    match key {
+        Some(key) => list.iter().position(|l| l.get(key) == item.get(key)),
+        None => list.iter().position(|l| l == item),
     }
 }
 
-/// Items that the order names come in that order; the server's other items keep theirs, each before the first ordered item that stood
-/// after it on the server. An ordered item the server did not have goes before the server's items that remain.
-fn put_in_order(merged: Vec<Value>, order: &[Value], server_order: &[Value], key: Option<&str>) -> Result<Vec<Value>, Error> {
-    if let Some(key) = key
-        && let Some(item) = order.iter().chain(&merged).chain(server_order).find(|item| item.get(key).is_none())
-    {
-        return Err(if item.is_object() { no_merge_key(item, key) } else { bad_type(&Value::Object(Object::new()), item) });
+/// Stable; what the order does not name comes first.
+fn sort_by(mut list: Vec<Value>, order: &[Value], key: Option<&str>) -> Result<Vec<Value>, Error> {
+    if let Some(key) = key {
+        if let Some(item) = order.iter().chain(&list).find(|item| item.get(key).is_none()) {
+            return Err(no_merge_key(item, key));
+        }
     }
-    let (order, server_order) = (Positions::of(order, key), Positions::of(server_order, key));
-    let (mut ordered, mut server_only): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|item| order.get(item).is_some());
-    ordered.sort_by_cached_key(|item| order.get(item));
-    server_only.sort_by_cached_key(|item| server_order.get(item));
+    list.sort_by_cached_key(|item| index(order, item, key));
+    Ok(list)
+}
 
-    let mut result = Vec::with_capacity(ordered.len() + server_only.len());
-    let (mut ordered, mut server_only) = (ordered.into_iter().peekable(), server_only.into_iter().peekable());
-    while let (Some(ours), Some(theirs)) = (ordered.peek(), server_only.peek()) {
-        let server_first = matches!((server_order.get(theirs), server_order.get(ours)), (Some(theirs), Some(ours)) if theirs < ours);
-        result.extend(if server_first { server_only.next() } else { ordered.next() });
+/// Puts the server's own items among the patch's: each before the first patch item that stood after it on the server. A patch item
+/// the server did not have goes before the server's items that remain.
+fn interleave(patched: Vec<Value>, server_only: Vec<Value>, server_order: &[Value], key: Option<&str>) -> Vec<Value> {
+    let mut result = Vec::with_capacity(patched.len() + server_only.len());
+    let (mut patched, mut server_only) = (patched.into_iter().peekable(), server_only.into_iter().peekable());
+    while let (Some(ours), Some(theirs)) = (patched.peek(), server_only.peek()) {
+        let server_first = matches!((index(server_order, theirs, key), index(server_order, ours, key)), (Some(theirs), Some(ours)) if theirs < ours);
+        result.extend(if server_first { server_only.next() } else { patched.next() });
     }
-    result.extend(ordered);
+    result.extend(patched);
     result.extend(server_only);
-    Ok(result)
+    result
 }
 
 /// The value without anything that carries a `$patch`, and without the keys that direct a merge; `None` if it carries a `$patch` itself.

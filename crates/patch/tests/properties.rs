@@ -1,7 +1,5 @@
 //! What holds for any object and any patch.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use mainstay_patch::{json, merge, strategic};
 use mainstay_schema::{check, root};
 use proptest::prelude::*;

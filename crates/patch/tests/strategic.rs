@@ -1,7 +1,5 @@
 //! Strategic merge patches: `check(live, patch, result)`.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use mainstay_patch::{Error, strategic};
 use mainstay_schema::root;
 use serde_json::{Value, json};
@@ -121,13 +119,6 @@ fn what_kubectl_sends_to_a_stateful_set() {
     let result = apply("apps/v1", "StatefulSet", &live, &patch).unwrap();
     assert_eq!(result["spec"]["template"], json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "old"}]}}));
     assert_eq!(result["spec"]["replicas"], 3);
-    // apply of a changed file, as kubectl 1.32 sent it
-    let live = json!({"spec": {"template": {"spec": {"containers": [{"name": "nginx", "image": "nginx", "env": [{"name": "A", "value": "b"}], "imagePullPolicy": "Always"}], "tolerations": [{"key": "a"}], "volumes": [{"name": "v", "emptyDir": {}}]}}}});
-    let patch = json!({"spec": {"template": {"spec": {"$setElementOrder/containers": [{"name": "nginx"}], "$setElementOrder/volumes": [{"name": "v"}],
-        "containers": [{"$setElementOrder/env": [{"name": "B"}], "env": [{"name": "B", "value": "b"}, {"$patch": "delete", "name": "A"}], "image": "nginx:2", "name": "nginx"}], "tolerations": [{"key": "b"}],
-        "volumes": [{"$retainKeys": ["configMap", "name"], "configMap": {"name": "c"}, "emptyDir": null, "name": "v"}]}}}});
-    let expected = json!({"spec": {"template": {"spec": {"containers": [{"name": "nginx", "image": "nginx:2", "env": [{"name": "B", "value": "b"}], "imagePullPolicy": "Always"}], "tolerations": [{"key": "b"}], "volumes": [{"name": "v", "configMap": {"name": "c"}}]}}}});
-    assert_eq!(apply("apps/v1", "StatefulSet", &live, &patch), Ok(expected));
     // status conditions, by a controller
     let live = json!({"status": {"conditions": [{"type": "A", "status": "True"}]}});
     let patch = json!({"status": {"$setElementOrder/conditions": [{"type": "A"}, {"type": "B"}], "conditions": [{"type": "B", "status": "False"}]}});
@@ -165,21 +156,4 @@ fn a_refused_patch_changes_nothing() {
     let mut object = live.clone();
     strategic(&mut object, &json!({"spec": {"activeDeadlineSeconds": 1, "containers": [{}]}}), root("v1", "Pod").unwrap()).unwrap_err();
     assert_eq!(object, live);
-}
-
-#[test]
-fn long_lists_take_no_longer_than_they_must() {
-    let items = |prefix: &str| -> Value { (0..50_000).map(|i| json!({"name": format!("{prefix}{i}")})).collect() };
-    let names = |prefix: &str| -> Value { (0..50_000).map(|i| json!(format!("{prefix}{i}"))).collect() };
-    let started = std::time::Instant::now();
-    for (live, patch) in [
-        (json!({"spec": {"containers": items("a")}}), json!({"spec": {"containers": items("b"), "$setElementOrder/containers": items("b")}})),
-        (json!({"spec": {"containers": items("a")}}), json!({"spec": {"containers": (0..50_000).map(|i| json!({"name": format!("x{i}"), "$patch": "delete"})).collect::<Value>()}})),
-        (json!({"metadata": {"finalizers": names("a")}}), json!({"metadata": {"finalizers": names("b"), "$deleteFromPrimitiveList/finalizers": names("a")}})),
-        (json!({"spec": {}}), json!({"spec": {"$retainKeys": names("a")}})),
-    ] {
-        apply("v1", "Pod", &live, &patch).unwrap();
-    }
-    // Quadratic, this is minutes.
-    assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
 }

@@ -26,18 +26,11 @@ const CORE: &[Operation] = &[
 ];
 const APPS: &[Operation] = &[kind("StatefulSet", "statefulsets", true, &["status", "scale"]), kind("ControllerRevision", "controllerrevisions", true, &[])];
 
-fn resident_kib() -> i64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or("0");
-    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
-}
-
 fn main() {
     let directory = std::env::args().nth(1).expect("a directory to write to");
-    let before = resident_kib();
     let started = Instant::now();
     let ty = root("v1", "Pod").expect("pods are known");
-    println!("arena: {:?}, {} KiB more resident", started.elapsed(), resident_kib() - before);
+    println!("arena: {:?}", started.elapsed());
     for (group, kinds) in [("", CORE), ("apps", APPS)] {
         for _ in 0..3 {
             let started = Instant::now();
@@ -46,7 +39,6 @@ fn main() {
             std::fs::write(format!("{directory}/{}.json", if group.is_empty() { "core" } else { group }), bytes).expect("write the document");
         }
     }
-    println!("documents: {} KiB resident", resident_kib());
     let container = |name: &str| json!({"name": name, "image": "registry.example.com/team/postgres:18.1", "command": ["/bin/sh", "-c", "exec postgres"], "ports": [{"containerPort": 5432, "name": "pg", "protocol": "TCP"}],
         "env": [{"name": "POSTGRES_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "pg", "key": "password"}}}, {"name": "PGDATA", "value": "/var/lib/postgresql/data"}],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}}, "volumeMounts": [{"name": "data", "mountPath": "/var/lib/postgresql"}],

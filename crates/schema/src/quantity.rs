@@ -184,7 +184,6 @@ fn print(nanos: i128, family: Family) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -1,7 +1,5 @@
 //! Bodies that kubectl 1.32 sends, and broken ones.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use mainstay_schema::{ProtobufError, check, decode_protobuf, root};
 use serde_json::{Value, json};
 

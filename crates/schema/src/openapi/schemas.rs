@@ -163,7 +163,6 @@ fn annotate(field: &Field, property: &mut Map<String, Value>) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use crate::types::Arena;
