@@ -2,12 +2,20 @@
 //!
 //! * `statefulset`: pods, claims and revisions of StatefulSets.
 //! * `endpointslice`, `endpoints`: which pods serve a service; `services`: what both know of it.
+//! * `claims`: claims bound to volumes, volumes of class `standard` made and removed, both protected while in use.
+//! * `garbage`: what goes with its owner; `namespaces`: what goes with its namespace; `metadata`: the view both share.
+//! * `serviceaccounts`: what every namespace has.
 //! * `queue`, `runner`: what all of them share; who to look at next, and how often after a failure.
 
+mod claims;
 pub mod endpoints;
 pub mod endpointslice;
+mod garbage;
+mod metadata;
+mod namespaces;
 mod queue;
 mod runner;
+mod serviceaccounts;
 mod services;
 pub mod statefulset;
 
@@ -27,11 +35,16 @@ pub struct Config {
 
 /// Runs all controllers until the future is dropped. One line a controller.
 pub async fn run(config: Config, cluster: Cluster) {
-    let _ = config;
     let mut group = runner::Group::default();
+    let metadata = metadata::Metadata::new();
     group.keep("statefulset", with(&cluster, statefulset::run));
     group.keep("endpointslice", with(&cluster, endpointslice::run));
     group.keep("endpoints", with(&cluster, endpoints::run));
+    group.keep("claims", with_also(&cluster, &config, claims::run));
+    group.keep("serviceaccounts", with_also(&cluster, &config, serviceaccounts::run));
+    group.keep("metadata", with_also(&cluster, &metadata, |cluster, metadata| metadata.run(cluster)));
+    group.keep("garbage", with_also(&cluster, &metadata, garbage::run));
+    group.keep("namespaces", with_also(&cluster, &metadata, namespaces::run));
     group.wait().await;
 }
 
@@ -39,4 +52,13 @@ pub async fn run(config: Config, cluster: Cluster) {
 fn with<F>(cluster: &Cluster, run: impl Fn(Cluster) -> F + Send + 'static) -> impl Fn() -> F + Send + 'static {
     let cluster = cluster.clone();
     move || run(cluster.clone())
+}
+
+/// A controller that needs something else, too.
+fn with_also<T, F>(cluster: &Cluster, also: &T, run: impl Fn(Cluster, T) -> F + Send + 'static) -> impl Fn() -> F + Send + 'static
+where
+    T: Clone + Send + 'static,
+{
+    let (cluster, also) = (cluster.clone(), also.clone());
+    move || run(cluster.clone(), also.clone())
 }
