@@ -85,10 +85,11 @@ impl Container {
     /// Waits for the end. Many may wait.
     pub async fn wait(&self) -> Exit {
         let mut exit = self.inner.exit.clone();
-        match exit.wait_for(Option::is_some).await {
-            Ok(exit) => exit.clone().unwrap_or_else(unknown_exit),
+        let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
+        match ended {
+            Some(exit) => exit,
             // Only when the runtime shuts down under us.
-            Err(_) => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 
