@@ -89,7 +89,7 @@ impl Errors {
     }
 
     /// `invalid_text` when a rule on names says no.
-    pub fn rule(&mut self, field: impl Into<String>, value: &str, rule: fn(&str) -> Result<(), String>) {
+    pub fn rule(&mut self, field: impl Into<String>, value: &str, rule: crate::names::Rule) {
         if let Err(detail) = rule(value) {
             self.invalid_text(field, value, &detail);
         }

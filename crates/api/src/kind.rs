@@ -1,5 +1,6 @@
 //! The shape of a row.
 
+use crate::names::Rule;
 use crate::{Errors, Refusal};
 use serde_json::Value;
 use std::net::Ipv4Addr;
@@ -50,6 +51,12 @@ pub struct Column {
     pub cell: fn(&Value, now: i64) -> Value,
 }
 
+/// Applies the body of a subresource to its parent: (parent, body).
+pub type Post = fn(&mut Value, &Value) -> Result<(), Refusal>;
+
+/// From one served form of an object to another, in place.
+pub type Convert = fn(&mut Value);
+
 /// A subresource whose POST changes the parent (`pods/binding`). What streams (`log`, `exec`) or has its own storage (`status`,
 /// `scale`) is the server's.
 #[derive(Clone, Copy)]
@@ -61,7 +68,7 @@ pub struct Subresource {
     /// Verbs for discovery.
     pub verbs: &'static [&'static str],
     /// Applies the body to the parent. `None`: the server has its own code for it.
-    pub post: Option<fn(parent: &mut Value, body: &Value) -> Result<(), Refusal>>,
+    pub post: Option<Post>,
 }
 
 /// What defaults and admission need to know of this installation.
@@ -113,7 +120,7 @@ pub struct Kind {
     /// Storage name: `apps/statefulsets`. Two rows that serve the same objects (both Event groups) share it.
     pub storage: &'static str,
     /// Stored form → this row's form, and back. `None`: the same form (apiVersion and kind are set by the server).
-    pub convert: Option<(fn(&mut Value), fn(&mut Value))>,
+    pub convert: Option<(Convert, Convert)>,
     /// Has `/status`.
     pub status: bool,
     /// Keeps `metadata.generation`.
@@ -123,7 +130,7 @@ pub struct Kind {
     /// Other subresources.
     pub subresources: &'static [Subresource],
     /// The rule for `metadata.name`.
-    pub name_rule: fn(&str) -> Result<(), String>,
+    pub name_rule: Rule,
     /// Fills what the user left out.
     pub default: fn(&mut Value),
     /// Create: clears what users may not set, sets what the kind always has (finalizers, `status.phase`).

@@ -19,5 +19,5 @@ pub mod names;
 pub mod quantity;
 
 pub use errors::{Cause, CauseReason, Errors, Refusal};
-pub use kind::{ALL_VERBS, Admission, Column, Field, Kind, Scale, Scope, Settings, Subresource};
+pub use kind::{ALL_VERBS, Admission, Column, Convert, Field, Kind, Post, Scale, Scope, Settings, Subresource};
 pub use path::Path;

@@ -19,7 +19,7 @@ pub fn validate_object_meta(object: &Value, kind: &Kind, errors: &mut Errors) {
 }
 
 /// The same for `metadata` anywhere, by a rule for its name.
-pub(crate) fn validate(meta: &Value, scope: Scope, name_rule: fn(&str) -> Result<(), String>, path: &Path<'_>, errors: &mut Errors) {
+pub(crate) fn validate(meta: &Value, scope: Scope, name_rule: names::Rule, path: &Path<'_>, errors: &mut Errors) {
     let (generate, name, namespace) = (meta.text("generateName"), meta.text("name"), meta.text("namespace"));
     if !generate.is_empty() {
         // What stands before the suffix may end with a dash: it is judged as if a letter followed.
@@ -100,7 +100,7 @@ fn owner_references(references: &Value, path: &Path<'_>, errors: &mut Errors) {
             }
         }
         if reference.text("kind") == "Event" && reference.text("apiVersion") == "v1" {
-            errors.invalid(&at, reference, "/v1, Kind=Event is disallowed from being an owner");
+            errors.invalid(at, reference, "/v1, Kind=Event is disallowed from being an owner");
         }
         if reference.flag("controller") {
             if let Some(first) = controller {

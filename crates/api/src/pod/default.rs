@@ -66,7 +66,7 @@ fn container(container: &mut Value) {
     fill(container, "resources", json!({}));
     fill_text(container, "terminationMessagePath", "/dev/termination-log");
     fill_text(container, "terminationMessagePolicy", "File");
-    let policy = if tag(container.text("image")) == "latest" { "Always" } else { "IfNotPresent" };
+    let policy = pull_policy(container.text("image"));
     fill_text(container, "imagePullPolicy", policy);
     for port in items_mut(container, "ports") {
         fill_text(port, "protocol", "TCP");
@@ -86,6 +86,11 @@ fn container(container: &mut Value) {
             http_get(get);
         }
     }
+}
+
+/// What may change under its name is pulled each time.
+fn pull_policy(image: &str) -> &'static str {
+    if tag(image) == "latest" { "Always" } else { "IfNotPresent" }
 }
 
 /// The tag of an image; `latest` when it has neither tag nor digest.
@@ -140,6 +145,10 @@ pub(crate) fn volume(volume: &mut Value) {
     }
     if let Some(source) = find_mut(volume, "hostPath") {
         fill(source, "type", "");
+    }
+    if let Some(source) = find_mut(volume, "image") {
+        let policy = pull_policy(source.text("reference"));
+        fill_text(source, "pullPolicy", policy);
     }
     if let Some(source) = find_mut(volume, "iscsi") {
         fill_text(source, "iscsiInterface", "default");

@@ -73,12 +73,12 @@ pub(super) fn requirements(resources: &Value, spec: &Value, path: &Path<'_>, err
                 let order = Quantity::compare(value, limit);
                 let shown = limit.as_str().map_or_else(|| limit.to_string(), str::to_owned);
                 if order.is_ne() && !may_be_overcommitted(name) {
-                    errors.invalid(&requests_path, value, &format!("must be equal to {name} limit of {shown}"));
+                    errors.invalid(requests_path, value, &format!("must be equal to {name} limit of {shown}"));
                 } else if order.is_gt() {
-                    errors.invalid(&requests_path, value, &format!("must be less than or equal to {name} limit of {shown}"));
+                    errors.invalid(requests_path, value, &format!("must be less than or equal to {name} limit of {shown}"));
                 }
             }
-            None if !may_be_overcommitted(name) => errors.required(&limits_path, "Limit must be set for non overcommitable resources"),
+            None if !may_be_overcommitted(name) => errors.required(limits_path, "Limit must be set for non overcommitable resources"),
             None => {}
         }
     }

@@ -54,19 +54,19 @@ fn sysctls(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
             bytes.first().is_some_and(|c| edge(*c)) && bytes.last().is_some_and(|c| edge(*c)) && bytes.iter().all(|c| edge(*c) || b"-_".contains(c))
         };
         if name.is_empty() {
-            errors.required(&at, "");
+            errors.required(at, "");
         } else if name.len() > 253 || !name.split(['.', '/']).all(segment) {
-            errors.invalid_text(&at, name, SYSCTL_PATTERN);
+            errors.invalid_text(at, name, SYSCTL_PATTERN);
         } else if !seen.insert(name) {
-            errors.duplicate(&at, &name.into());
+            errors.duplicate(at, &name.into());
         }
         let dotted = name.replace('/', ".");
         if spec.flag("hostNetwork") && dotted.starts_with("net.") {
-            errors.invalid_text(&at, name, "may not be specified when 'hostNetwork' is true");
+            errors.invalid_text(at, name, "may not be specified when 'hostNetwork' is true");
         }
         let ipc = ["kernel.sem", "kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|p| dotted.starts_with(p));
         if spec.flag("hostIPC") && ipc {
-            errors.invalid_text(&at, name, "may not be specified when 'hostIPC' is true");
+            errors.invalid_text(at, name, "may not be specified when 'hostIPC' is true");
         }
     }
 }

@@ -66,9 +66,8 @@ fn spec(spec: &Value, claims: &[Value], real: bool, path: &Path<'_>, errors: &mu
     if !spec.has("terminationGracePeriodSeconds") {
         errors.required(path.at("terminationGracePeriodSeconds"), "");
     }
-    let taken = |volume: &Value| claims.iter().any(|c| c.text("name") == volume.text("name"));
-    let own: Vec<Value> = spec.list("volumes").iter().filter(|v| claims.is_empty() || !taken(v)).cloned().chain(claims.iter().cloned()).collect();
-    let own = if claims.is_empty() { spec.list("volumes") } else { own.as_slice() };
+    let with_claims = with_claims(spec.list("volumes"), claims);
+    let own = with_claims.as_deref().unwrap_or(spec.list("volumes"));
     let volumes = volumes::volumes(own, &path.at("volumes"), errors);
     let pod = Pod { volumes: &volumes, spec, real };
     containers::regular(&pod, &path.at("containers"), errors);
@@ -88,6 +87,12 @@ fn spec(spec: &Value, claims: &[Value], real: bool, path: &Path<'_>, errors: &mu
     scheduling::tolerations(spec.list("tolerations"), &path.at("tolerations"), errors);
     host_aliases(spec.list("hostAliases"), &path.at("hostAliases"), errors);
     late_fields(spec, path, errors);
+}
+
+/// The claims' volumes instead of own ones of the same name, and after the rest; `None` when there are none to add.
+fn with_claims(own: &[Value], claims: &[Value]) -> Option<Vec<Value>> {
+    let free = |volume: &&Value| !claims.iter().any(|c| c.text("name") == volume.text("name"));
+    (!claims.is_empty()).then(|| own.iter().filter(free).chain(claims).cloned().collect())
 }
 
 /// With the host's network a container's port is the host's.
@@ -182,10 +187,9 @@ fn host_users(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 fn simple_fields(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let rules: [(&str, fn(&str) -> Result<(), String>); 2] = [("serviceAccountName", names::dns_subdomain), ("nodeName", names::dns_subdomain)];
-    for (field, rule) in rules {
+    for field in ["serviceAccountName", "nodeName"] {
         if !spec.text(field).is_empty() {
-            errors.rule(path.at(field), spec.text(field), rule);
+            errors.rule(path.at(field), spec.text(field), names::dns_subdomain);
         }
     }
     if let Some(seconds) = spec.int("activeDeadlineSeconds").filter(|s| !(1..=DEADLINE_MAX).contains(s)) {

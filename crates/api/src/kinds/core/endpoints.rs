@@ -42,7 +42,7 @@ pub(super) fn validate(endpoints: &Value, errors: &mut Errors) {
     for (i, subset) in endpoints.list("subsets").iter().enumerate() {
         let at = path.index(i);
         if subset.list("addresses").is_empty() && subset.list("notReadyAddresses").is_empty() {
-            errors.required(&at, "must specify `addresses` or `notReadyAddresses`");
+            errors.required(at, "must specify `addresses` or `notReadyAddresses`");
         }
         for list in ["addresses", "notReadyAddresses"] {
             let path = at.at(list);

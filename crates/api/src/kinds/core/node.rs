@@ -87,7 +87,7 @@ pub(super) fn validate(node: &Value, errors: &mut Errors) {
         }
         if !seen.insert((key, effect)) {
             let message = format!("Duplicate value: {taint}: taints must be unique by key and effect pair");
-            errors.push(CauseReason::Duplicate, &at, message);
+            errors.push(CauseReason::Duplicate, at, message);
         }
     }
     for field in ["capacity", "allocatable"] {

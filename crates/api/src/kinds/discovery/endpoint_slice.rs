@@ -65,9 +65,9 @@ fn validate_endpoints(endpoints: &[Value], kind: &str, errors: &mut Errors) {
         let addresses = endpoint.list("addresses");
         let list = at.at("addresses");
         if addresses.is_empty() {
-            errors.required(&list, "must contain at least 1 address");
+            errors.required(list, "must contain at least 1 address");
         } else if addresses.len() > MAX_ADDRESSES {
-            errors.too_many(&list, addresses.len(), MAX_ADDRESSES);
+            errors.too_many(list, addresses.len(), MAX_ADDRESSES);
         }
         for (j, address) in addresses.iter().enumerate() {
             validate_address(address.as_str().unwrap_or(""), kind, &list.index(j), errors);

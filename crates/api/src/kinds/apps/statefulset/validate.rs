@@ -47,7 +47,7 @@ fn update_strategy(strategy: &Value, path: &Path<'_>, errors: &mut Errors) {
                 max_unavailable(rolling.at("maxUnavailable"), &at.at("maxUnavailable"), errors);
             }
         }
-        "OnDelete" if !rolling.is_null() => errors.invalid(&at, rolling, "only allowed for updateStrategy 'RollingUpdate'"),
+        "OnDelete" if !rolling.is_null() => errors.invalid(at, rolling, "only allowed for updateStrategy 'RollingUpdate'"),
         "OnDelete" => {}
         _ => errors.invalid(path, strategy, "must be 'RollingUpdate' or 'OnDelete'"),
     }

@@ -120,11 +120,11 @@ fn cluster_ips(service: &Value, path: &Path<'_>, errors: &mut Errors) {
     let spec = service.at("spec");
     let (one, many, list) = (spec.text("clusterIP"), spec.list("clusterIPs"), path.at("clusterIPs"));
     if !one.is_empty() && many.is_empty() {
-        errors.required(&list, "");
+        errors.required(list, "");
     } else if one.is_empty() && !many.is_empty() {
-        errors.invalid(&list, spec.at("clusterIPs"), "must be empty when `clusterIP` is not specified");
+        errors.invalid(list, spec.at("clusterIPs"), "must be empty when `clusterIP` is not specified");
     } else if many.first().is_some_and(|first| first != one) {
-        errors.invalid(&list, spec.at("clusterIPs"), "first value must match `clusterIP`");
+        errors.invalid(list, spec.at("clusterIPs"), "first value must match `clusterIP`");
     }
     let families = path.at("ipFamilies");
     for (i, family) in spec.list("ipFamilies").iter().enumerate() {
@@ -138,13 +138,13 @@ fn cluster_ips(service: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
     for (i, address) in many.iter().filter_map(Value::as_str).enumerate() {
         match address {
-            "None" if i == 0 && many.len() > 1 => errors.invalid(&list, spec.at("clusterIPs"), "'None' must be the first and only value"),
+            "None" if i == 0 && many.len() > 1 => errors.invalid(list, spec.at("clusterIPs"), "'None' must be the first and only value"),
             "None" if i == 0 => {}
             address => ip(address, &list.index(i), errors),
         }
     }
     if many.len() > 2 {
-        errors.invalid(&list, spec.at("clusterIPs"), "may only hold up to 2 values");
+        errors.invalid(list, spec.at("clusterIPs"), "may only hold up to 2 values");
     }
 }
 
