@@ -100,3 +100,14 @@ fn need_root(command: &str) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "running containers needs root: use `sudo mainstay {command}`");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

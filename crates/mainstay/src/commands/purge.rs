@@ -8,6 +8,7 @@ pub(super) fn run(data: &DataDir) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let locked = if data.path().exists() { Some(data.clone().lock().context("the engine still holds its data directory")?) } else { None };
     runtime.block_on(async {
+        mainstay_node::purge(&crate::engine::node_config(data, String::new())).await.context("remove the pods")?;
         mainstay_network::Network::purge(&data.run_dir(), data.instance()).await.context("remove the network")
     })?;
     for dir in [data.run_dir(), data.path().to_owned()] {

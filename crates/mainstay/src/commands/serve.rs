@@ -4,7 +4,9 @@ use super::{Instance, need_root};
 use crate::{engine, notify};
 use anyhow::{Context as _, Result};
 
+// Flattened into `up`, whose group has this name already.
 #[derive(clap::Args, Clone)]
+#[group(skip)]
 pub(super) struct Args {
     #[command(flatten)]
     pub instance: Instance,
