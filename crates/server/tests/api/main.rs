@@ -1,0 +1,13 @@
+//! The API server over a store of its own: what clients send, and what they must be answered.
+
+mod auth;
+mod bad_inputs;
+mod crud;
+mod delete;
+mod discovery;
+mod harness;
+mod list;
+mod patch;
+mod streams;
+mod tls;
+mod watch;
