@@ -238,6 +238,8 @@ impl Parts {
         let (end_node, node_ends) = oneshot::channel::<()>();
         let run = mainstay_node::run(node.clone(), cluster.named("kubelet"), images.clone(), network.clone(), containers.clone(), told(&tell), async { drop(node_ends.await) });
         parts.spawn(async move { ("node", run.await.map_err(Into::into)) });
+        let (of, net) = (cluster.named("kube-proxy"), network.clone());
+        parts.spawn(async move { ("service routing", { mainstay_proxy::run(of, net).await; Ok(()) }) });
         let dns = mainstay_dns::Config { domain: DOMAIN.to_owned(), listen: (addresses.dns, 53).into(), upstreams: Vec::new(), host: None };
         let (of, dns_ready) = (cluster.named("dns"), told(&tell));
         parts.spawn(async move { ("DNS", mainstay_dns::run(dns, of, dns_ready).await.context("DNS")) });
