@@ -89,6 +89,7 @@ fn prepare(config: &Config) -> Result<(), Error> {
     }
     let secrets = secrets_dir(&config.run_dir);
     make(&secrets, 0o700).map_err(start("make directories"))?;
+    let secrets = secrets.canonicalize().map_err(start("make directories"))?;
     if !mounts::below(&secrets).map_err(start("read the mount table"))?.contains(&secrets) {
         use nix::mount::{MsFlags, mount};
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;

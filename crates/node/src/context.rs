@@ -48,13 +48,13 @@ impl Node {
         Self {
             cluster,
             images,
-            network,
             containers,
             events,
             gate: Gate::new(),
             registry: Registry::default(),
             machine,
-            ip: address(),
+            ip: address().unwrap_or_else(|| network.ranges().host()),
+            network,
             resolver: host_resolver(),
             capacity,
             config,
@@ -83,12 +83,12 @@ impl Capacity {
     }
 }
 
-/// The address packets to elsewhere leave from; none are sent. Alone in the world: loopback.
-fn address() -> Ipv4Addr {
+/// The address packets to elsewhere leave from; none are sent. `None`: this machine is alone.
+fn address() -> Option<Ipv4Addr> {
     let found = UdpSocket::bind("0.0.0.0:0").and_then(|s| s.connect("192.0.2.1:9").and_then(|()| s.local_addr()));
     match found {
-        Ok(std::net::SocketAddr::V4(v4)) if !v4.ip().is_unspecified() => *v4.ip(),
-        _ => Ipv4Addr::LOCALHOST,
+        Ok(std::net::SocketAddr::V4(v4)) if !v4.ip().is_unspecified() && !v4.ip().is_loopback() => Some(*v4.ip()),
+        _ => None,
     }
 }
 

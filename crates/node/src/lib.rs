@@ -26,7 +26,6 @@ mod quantity;
 mod records;
 mod registration;
 mod registry;
-mod seccomp;
 mod service;
 mod stop_all;
 mod volumes;

@@ -6,8 +6,14 @@ use std::path::{Path, PathBuf};
 
 /// Mount points at or below `path`, in the order they were made.
 pub(crate) fn below(path: &Path) -> io::Result<Vec<PathBuf>> {
+    // The table has no symbolic links in it.
+    let path = match path.canonicalize() {
+        Ok(path) => path,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(points(&table).filter(|point| point.starts_with(path)).collect())
+    Ok(points(&table).filter(|point| point.starts_with(&path)).collect())
 }
 
 fn points(table: &str) -> impl Iterator<Item = PathBuf> + '_ {
@@ -68,6 +74,16 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_mounted_is_found_through_a_link() {
+        let link = std::env::temp_dir().join(format!("mainstay-mounts-{}", std::process::id()));
+        std::os::unix::fs::symlink("/proc", &link).unwrap();
+        let found = below(&link);
+        std::fs::remove_file(&link).unwrap();
+        assert!(found.unwrap().contains(&PathBuf::from("/proc")));
+        assert_eq!(below(&link).unwrap(), Vec::<PathBuf>::new());
+    }
 
     #[test]
     fn mount_points_with_spaces_are_read_back() {

@@ -5,6 +5,7 @@ use super::user::User;
 use crate::pod::reference::{host_network, qos_class};
 use crate::quantity;
 use k8s_openapi::api::core::v1::{Container, Pod, SecurityContext};
+use mainstay_supervisor::defaults;
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
@@ -64,13 +65,6 @@ const ALL_CAPABILITIES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
-const MASKED: [&str; 11] = [
-    "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
-    "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
-];
-
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
 /// The error is the message of a CreateContainerConfigError.
 pub(crate) fn spec(inputs: &Inputs<'_>) -> Result<Spec, String> {
     let context = inputs.container.security_context.clone().unwrap_or_default();
@@ -89,16 +83,18 @@ pub(crate) fn spec(inputs: &Inputs<'_>) -> Result<Spec, String> {
     });
     let linux = &mut value["linux"];
     if !privileged && context.proc_mount.as_deref() != Some("Unmasked") {
-        linux["maskedPaths"] = json!(MASKED);
-        linux["readonlyPaths"] = json!(READ_ONLY);
+        linux["maskedPaths"] = json!(defaults::default_masked_paths());
+        linux["readonlyPaths"] = json!(defaults::default_readonly_paths());
     }
     if let Some(sysctls) = inputs.pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|s| s.sysctls.as_ref()) {
         linux["sysctl"] = sysctls.iter().map(|s| (s.name.clone(), Value::String(s.value.clone()))).collect::<serde_json::Map<_, _>>().into();
     }
     let mut spec: Spec = serde_json::from_value(value).map_err(|e| format!("runtime specification: {e}"))?;
     if !privileged && seccomp_wanted(inputs.pod, &context)? {
+        let granted = spec.process().as_ref().and_then(|p| p.capabilities().as_ref()).and_then(|c| c.bounding().clone()).unwrap_or_default();
+        let profile = defaults::default_seccomp(&granted).map_err(|e| format!("seccomp profile: {e}"))?;
         if let Some(linux) = spec.linux_mut() {
-            linux.set_seccomp(crate::seccomp::default_profile());
+            linux.set_seccomp(Some(profile));
         }
     }
     Ok(spec)

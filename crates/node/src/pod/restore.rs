@@ -64,6 +64,7 @@ fn of_runs(container: &Container, runs: &[Found], last: &Found, known: Option<&C
                 started: said(known.and_then(|k| k.started), container.startup_probe.is_none()) || container.startup_probe.is_none(),
                 ready: said(known.map(|k| k.ready), container.readiness_probe.is_none()) || container.readiness_probe.is_none(),
                 unhealthy: None,
+                grace: None,
                 stopping: false,
             })
         }

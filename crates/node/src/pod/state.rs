@@ -65,6 +65,8 @@ pub(crate) struct Running {
     pub(crate) ready: bool,
     /// Why it must be stopped though the pod lives: liveness, startup, a failed postStart.
     pub(crate) unhealthy: Option<String>,
+    /// Seconds the failed probe allows for that; `None`: the pod's.
+    pub(crate) grace: Option<i64>,
     /// It is being stopped.
     pub(crate) stopping: bool,
 }

@@ -171,7 +171,7 @@ fn advance(pod: &Pod, state: &State, container: &Container, now: Timestamp, step
                 (None, true) => format!("Container {name} definition changed, will be restarted"),
                 (None, false) => return,
             };
-            step.actions.push(Action::Stop { container: name, deadline: now + grace(pod), message });
+            step.actions.push(Action::Stop { container: name, deadline: now + running.grace.map_or_else(|| grace(pod), |s| SignedDuration::from_secs(s.max(0))), message });
         }
         Phase::Exited(ended) if restarts(pod, container, ended.exit_code) => match BackOff::until(known.restart, ended.finished_at) {
             Some(until) if until > now => {

@@ -97,6 +97,7 @@ fn container(state: &mut State, word: &str) {
             started: kind != "starting",
             ready: kind != "unready" && kind != "starting",
             unhealthy: (kind == "sick").then(|| "Container app failed liveness probe, will be restarted".into()),
+            grace: None,
             stopping: kind == "stopping",
         }),
     };

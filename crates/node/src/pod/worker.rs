@@ -120,7 +120,9 @@ impl Worker {
     /// Runs until the pod's object is gone and nothing of the pod is left on the node. Dropping the future leaves the pod running.
     pub(crate) async fn run(mut self) {
         let mut object = self.entry.object.subscribe();
-        object.mark_changed();
+        let first = object.borrow_and_update().clone();
+        // Before anything is begun: it may already be on its way out.
+        self.take_object(first);
         self.begin_adopted();
         loop {
             while self.advance() {}
@@ -140,7 +142,11 @@ impl Worker {
                 () = entry.referenced.notified() => self.take_reference(),
                 () = until(wake) => {}
                 () = until_system(self.refresh_at) => self.refresh(),
-                Some(_) = self.tasks.join_next() => {}
+                Some(ended) = self.tasks.join_next() => if let Err(error) = ended {
+                    if error.is_panic() {
+                        tracing::error!(pod = %self.me, %error, "a task of the pod's worker failed; what it was doing is taken up when the agent restarts");
+                    }
+                },
             }
         }
         self.finish().await;
@@ -360,6 +366,12 @@ impl Worker {
                 finished_at: now,
             });
             self.events.warn_container(&self.pod, name, "Failed", format!("Error: {}", failure.message));
+            let dir = self.paths.run_of(name, attempt);
+            self.tasks.spawn_blocking(move || {
+                if let Err(error) = crate::container::rootfs::discard(&dir) {
+                    tracing::warn!(%error, "the root file system of a container that did not start could not be removed yet");
+                }
+            });
             return;
         }
         let retry_at = if failure.of_image {
@@ -401,6 +413,7 @@ impl Worker {
             started: spec.startup_probe.is_none(),
             ready: spec.readiness_probe.is_none(),
             unhealthy: None,
+            grace: None,
             stopping: false,
         });
         if let Some(previous) = self.containers.insert(name.to_owned(), container.clone()) {
@@ -513,6 +526,7 @@ impl Worker {
             (Kind::Startup | Kind::Liveness, false) => {
                 tracing::info!(pod = %self.me, container = name, probe = kind.word(), words, "the container is restarted");
                 running.unhealthy = Some(format!("Container {name} failed {} probe, will be restarted", kind.word().to_lowercase()));
+                running.grace = reference::container(&self.pod, name).and_then(|c| kind.of(c)).and_then(|p| p.termination_grace_period_seconds);
             }
         }
     }
@@ -543,7 +557,8 @@ impl Worker {
         if crate::host_ports::has_any(&self.pod) {
             self.publish();
             let node = self.node.clone();
-            self.tasks.spawn(async move { crate::host_ports::apply(&node).await });
+            // Not one of the worker's own tasks: it must end even if the worker does.
+            tokio::spawn(async move { crate::host_ports::apply(&node).await });
         }
     }
 
