@@ -47,7 +47,7 @@ pub(crate) fn exec(entry: &Arc<Entry>, name: &str, query: &Query, request: Reque
             Ok(execution) => run_exec(session, execution).await,
             Err(error) => {
                 let (receiver, sender) = session.split();
-                end(sender, receiver, Outcome::Failure(error.to_string())).await;
+                end(sender, receiver, Outcome::Failure(format!("error executing command in container: {error}"))).await;
             }
         }
     })

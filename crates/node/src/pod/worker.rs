@@ -617,6 +617,13 @@ impl Worker {
 
     fn make_sandbox(&mut self) {
         self.state.sandbox = Stage::Working;
+        let spec = self.pod.spec.as_ref();
+        if spec.and_then(|s| s.share_process_namespace) == Some(true) {
+            self.events.warn("Unsupported", "shareProcessNamespace is not supported on this node: each container sees its own processes only");
+        }
+        if spec.and_then(|s| s.host_users) == Some(false) {
+            self.events.warn("Unsupported", "hostUsers: false is not supported on this node: root in the container is root on the host");
+        }
         let (node, pod, paths) = (self.node.clone(), self.pod.clone(), self.paths.clone());
         self.spawn(async move { Message::Sandbox(sandbox::make(&node, &pod, &paths).await) });
     }
