@@ -84,7 +84,7 @@ fn start(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
 /// Directories with nobody else's eyes in them, a tmpfs for secrets, and a kernel that will do.
 fn prepare(config: &Config) -> Result<(), Error> {
     let make = |path: &std::path::Path, mode: u32| std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
-    for path in [config.data_dir.join("pods"), config.data_dir.join("logs"), config.data_dir.join("volumes"), config.run_dir.join("sandboxes")] {
+    for path in [config.data_dir.join("pods"), config.data_dir.join("logs"), config.data_dir.join("volumes"), config.run_dir.join("pods")] {
         make(&path, 0o700).map_err(start("make directories"))?;
     }
     let secrets = secrets_dir(&config.run_dir);

@@ -44,7 +44,7 @@ pub struct Config {
     pub name: String,
     /// Below it: `pods/<uid>/` (volumes, hosts file, overlay upper directories), `logs/<ns>_<pod>_<uid>/<container>/<n>.log`, `volumes/` (claims' data).
     pub data_dir: PathBuf,
-    /// Below it: `containers/`, `sandboxes/`, `node.sock`; gone at reboot.
+    /// Below it: `containers/`, `pods/`, `secrets/`, `node.sock`; gone at reboot.
     pub run_dir: PathBuf,
     /// Keeps two instances' cgroups and interfaces apart, ≤ 6 characters.
     pub instance: String,

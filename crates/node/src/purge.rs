@@ -30,7 +30,7 @@ pub(crate) async fn purge(config: &Config) -> Result<(), Error> {
         }
         cgroup::remove_instance(&config.instance).map_err(at("remove cgroups"))?;
         mounts::remove_tree(&config.data_dir.join("volumes")).map_err(at("remove volumes"))?;
-        for name in ["containers", "sandboxes", "secrets", "layers"] {
+        for name in ["containers", "pods", "secrets", "layers"] {
             mounts::remove_tree(&config.run_dir.join(name)).map_err(at("remove the run directory"))?;
         }
         match std::fs::remove_file(config.run_dir.join("node.sock")) {

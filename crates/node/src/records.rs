@@ -29,7 +29,7 @@ pub(crate) fn remove(paths: &Paths) -> io::Result<()> {
 /// All pods that have a record.
 pub(crate) fn read_all(run_dir: &Path) -> Vec<Arc<Pod>> {
     let mut pods = Vec::new();
-    for entry in std::fs::read_dir(run_dir.join("sandboxes")).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(run_dir.join("pods")).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.extension().is_none_or(|e| e != "json") {
             continue;

@@ -8,7 +8,8 @@ use hyper_util::rt::TokioIo;
 use std::io;
 use std::time::Duration;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -131,7 +132,9 @@ impl Sender {
     /// cut off by a reset.
     pub async fn finish(mut self, mut receiver: Receiver, outcome: Outcome) -> io::Result<()> {
         self.frame(ERROR, outcome.status().to_string().as_bytes()).await?;
-        self.socket.send(Message::Close(None)).await.map_err(into_io)?;
+        // client-go takes any close but a normal one (1000) for an error, even after the outcome.
+        let normal = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+        self.socket.send(Message::Close(Some(normal))).await.map_err(into_io)?;
         let drained = async { while receiver.receive().await != Input::Gone {} };
         // A client that does not answer the close loses nothing: all was sent.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, drained).await;

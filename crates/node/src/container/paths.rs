@@ -22,11 +22,11 @@ impl Paths {
     }
     /// What dies with the kernel state: namespace pins, subPath mounts.
     pub(crate) fn sandbox_dir(&self) -> PathBuf {
-        self.run.join("sandboxes").join(&self.pod.uid)
+        self.run.join("pods").join(&self.pod.uid)
     }
     /// The record this pod is found again by.
     pub(crate) fn record(&self) -> PathBuf {
-        self.run.join("sandboxes").join(format!("{}.json", self.pod.uid))
+        self.run.join("pods").join(format!("{}.json", self.pod.uid))
     }
     pub(crate) fn etc(&self, file: &str) -> PathBuf {
         self.pod_dir().join("etc").join(file)
@@ -40,9 +40,6 @@ impl Paths {
     /// Everything of one run of a container but its log.
     pub(crate) fn run_of(&self, container: &str, attempt: u32) -> PathBuf {
         self.pod_dir().join("containers").join(container).join(attempt.to_string())
-    }
-    pub(crate) fn rootfs(&self, container: &str, attempt: u32) -> PathBuf {
-        self.run_of(container, attempt).join("rootfs")
     }
     pub(crate) fn termination_message(&self, container: &str, attempt: u32) -> PathBuf {
         self.run_of(container, attempt).join("termination-message")

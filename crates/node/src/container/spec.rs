@@ -78,7 +78,7 @@ pub(crate) fn spec(inputs: &Inputs<'_>) -> Result<Spec, String> {
             "cgroupsPath": inputs.cgroup,
             "namespaces": namespaces(inputs),
             "resources": resources(inputs.container, privileged),
-            "rootfsPropagation": if inputs.binds.iter().any(|b| b.propagation == "rshared") { "rshared" } else { "rslave" },
+            "rootfsPropagation": if inputs.binds.iter().any(|b| b.propagation == "rshared") { "shared" } else { "slave" },
         },
     });
     let linux = &mut value["linux"];
@@ -268,12 +268,14 @@ fn mounts(inputs: &Inputs<'_>, privileged: bool) -> Value {
         json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts",
             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]}),
         json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", sys]}),
-        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", sys]}),
     ];
+    // On v1 the runtime binds each hierarchy writable, whatever the options say: a container could raise its own limits.
+    if inputs.machine.cgroup_v2 && !host_network(inputs.pod) {
+        all.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", sys]}));
+    }
     if host_network(inputs.pod) {
         // A sysfs shows the network namespace of who mounts it: with the host's, the host's own is the one to show.
         all[3] = json!({"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", sys]});
-        all.remove(4);
     }
     let taken = |path: &str| inputs.binds.iter().any(|b| b.destination.trim_end_matches('/') == path);
     if !taken("/dev/mqueue") {
