@@ -4,6 +4,7 @@ use super::{Context, Mounted, host_path, ownership};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) async fn mount(context: &Context<'_>, name: &str, read_only: bool) -> Result<Mounted, String> {
     let claim = claim(context, name).await?;
@@ -43,16 +44,32 @@ pub(crate) async fn mount(context: &Context<'_>, name: &str, read_only: bool) ->
     Ok(Mounted { path, read_only })
 }
 
-/// The cache may not have it yet, or not have it Bound yet: then the API is asked, so that nothing waits for a retry.
+/// How long a claim may take from its pod's binding to its own: the scheduler decides first, the provisioner writes a moment later.
+const BOUND_WITHIN: Duration = Duration::from_secs(3);
+
+/// The claim, once it is Bound; the cache tells of that, so that nothing waits for a retry.
 async fn claim(context: &Context<'_>, name: &str) -> Result<Arc<PersistentVolumeClaim>, String> {
-    let cached = context.cluster.persistent_volume_claims().get(context.namespace(), name);
-    match cached {
-        Some(claim) if claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound") => Ok(claim),
-        _ => match context.cluster.get::<PersistentVolumeClaim>(context.namespace(), name).await {
-            Ok(claim) => Ok(Arc::new(claim)),
-            Err(e) if e.is_not_found() => Err(format!("persistentvolumeclaim {name:?} not found")),
-            Err(e) => Err(e.to_string()),
-        },
+    let claims = context.cluster.persistent_volume_claims();
+    let mut changes = claims.subscribe();
+    let is_bound = |claim: &PersistentVolumeClaim| claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound");
+    let waited = tokio::time::timeout(BOUND_WITHIN, async {
+        loop {
+            match claims.get(context.namespace(), name) {
+                Some(claim) if is_bound(&claim) => return Some(claim),
+                _ => {}
+            }
+            if let Err(tokio::sync::broadcast::error::RecvError::Closed) = changes.recv().await {
+                return None;
+            }
+        }
+    });
+    if let Ok(Some(claim)) = waited.await {
+        return Ok(claim);
+    }
+    match context.cluster.get::<PersistentVolumeClaim>(context.namespace(), name).await {
+        Ok(claim) => Ok(Arc::new(claim)),
+        Err(e) if e.is_not_found() => Err(format!("persistentvolumeclaim {name:?} not found")),
+        Err(e) => Err(e.to_string()),
     }
 }
 
