@@ -371,7 +371,7 @@ fn number(capability: Capability) -> u32 {
 }
 
 /// Tells the supervisor, over `report`, why there is no process.
-pub fn report(report: RawFd, failure: &Failure) {
+pub fn report(report: RawFd, failure: &impl serde::Serialize) {
     let bytes = serde_json::to_vec(failure).unwrap_or_default();
     // SAFETY: an open descriptor and a buffer with its length. A filter that forbids write loses the message, not the failure.
     unsafe { libc::write(report, bytes.as_ptr().cast(), bytes.len()) };

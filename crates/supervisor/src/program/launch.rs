@@ -5,7 +5,7 @@
 //! exec are confined by the same code. What libcontainer must not see of the specification is taken out before (see `for_libcontainer`).
 
 use crate::confine::{Confinement, Filter, report, words};
-use crate::{home, seccomp, sys};
+use crate::{hints, home, seccomp, sys};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
@@ -71,8 +71,11 @@ pub fn launch(dir: &Path, file: LaunchFile) -> Result<Launched, Failure> {
 
     let (outcome, report_end) = io::pipe().map_err(broken("pipe"))?;
     let executor = Last { confinement: confinement.clone(), report: report_end.as_raw_fd() };
-    let mut made = Made::create(dir, &id, &spec, executor, stdin, tty).map_err(|error| first_reported(&outcome).unwrap_or(error))?;
+    hints::send_to(report_end.as_raw_fd());
+    let made = Made::create(dir, &id, &spec, executor, stdin, tty);
+    hints::stop();
     drop(report_end);
+    let mut made = made.map_err(|error| explain(error, outcome.try_clone()))?;
     let checked = check_devices(&cgroup, unrestricted).and_then(|()| {
         let score = confinement.oom_score_adj().to_string();
         // Lower than ours is possible only with CAP_SYS_RESOURCE; `adapt` has seen to that.
@@ -87,7 +90,7 @@ pub fn launch(dir: &Path, file: LaunchFile) -> Result<Launched, Failure> {
         }
     };
     made.start()?;
-    if let Some(failure) = read_outcome(outcome) {
+    if let Some(failure) = read_outcome(outcome).failure {
         return Err(failure);
     }
     let state = StateFile { version: VERSION, process, started_at: SystemTime::now(), cgroup: cgroup_path, warnings };
@@ -179,28 +182,44 @@ fn runtime(error: libcontainer::error::LibcontainerError) -> Failure {
         }
         cause = inner.source();
     }
-    for noise in ["failed to create container: ", "exec process failed with error "] {
+    for noise in ["failed to create container: ", "exec process failed with error ", "error in executing process : ", "failed to initialize container process: "] {
         message = message.replace(noise, "");
     }
     Failure { code: 128, message }
 }
 
-/// What the container's process said before it gave up, if it did.
-fn first_reported(mut outcome: &io::PipeReader) -> Option<Failure> {
-    sys::set_nonblocking(&outcome.try_clone().ok()?.into()).ok()?;
-    let mut bytes = vec![0; 8192];
-    let length = outcome.read(&mut bytes).ok()?;
-    serde_json::from_slice(&bytes[..length]).ok()
+/// A creation that failed, in the words of the process that knows best: its own failure, else the first error that libcontainer logged (its
+/// returned errors have lost the cause: "failed to prepare rootfs"), else what it returned.
+fn explain(error: Failure, outcome: io::Result<io::PipeReader>) -> Failure {
+    let reported = outcome.map(read_outcome).unwrap_or_default();
+    match reported {
+        Reported { failure: Some(failure), .. } => failure,
+        Reported { hint: Some(hint), .. } => Failure { code: error.code, message: format!("{}: {hint}", error.message) },
+        _ => error,
+    }
 }
 
-/// End of file: the program was executed (the pipe closes with it). Else why not.
-fn read_outcome(mut outcome: io::PipeReader) -> Option<Failure> {
+/// What came through the pipe to the container's process. No failure: its program was executed, and the pipe closed with that.
+#[derive(Default)]
+struct Reported {
+    failure: Option<Failure>,
+    hint: Option<String>,
+}
+
+fn read_outcome(mut outcome: io::PipeReader) -> Reported {
     let mut bytes = Vec::new();
-    match outcome.read_to_end(&mut bytes) {
-        Ok(0) => None,
-        Ok(_) => Some(serde_json::from_slice(&bytes).unwrap_or_else(|error| Failure { code: 128, message: error.to_string() })),
-        Err(error) => Some(broken("wait for the program")(error)),
+    let mut reported = Reported::default();
+    if let Err(error) = outcome.read_to_end(&mut bytes) {
+        reported.failure = Some(broken("wait for the program")(error));
     }
+    for value in serde_json::Deserializer::from_slice(&bytes).into_iter::<serde_json::Value>() {
+        match value.map(|value| (value.get("hint").and_then(|hint| hint.as_str().map(str::to_owned)), serde_json::from_value(value))) {
+            Ok((Some(hint), _)) => reported.hint = reported.hint.or(Some(hint)),
+            Ok((None, Ok(failure))) => reported.failure = Some(failure),
+            Ok((None, Err(error))) | Err(error) => reported.failure = Some(Failure { code: 128, message: error.to_string() }),
+        }
+    }
+    reported
 }
 
 /// The end of the way: libcontainer calls this inside the container.

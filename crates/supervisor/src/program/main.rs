@@ -6,6 +6,7 @@
 mod attach;
 mod confine;
 mod enter;
+mod hints;
 mod home;
 mod launch;
 mod seccomp;

@@ -4,7 +4,7 @@ use crate::support::{Host, output, within};
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilitiesBuilder, MountBuilder, UserBuilder};
 
 /// Printed by the first process and by an exec: both must say the same.
-const STATUS: &str = "grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups|Uid|Gid)' /proc/self/status; pwd; echo $HOME; umask; cat /proc/self/attr/apparmor/current 2>/dev/null";
+const STATUS: &str = "grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups|Uid|Gid)' /proc/self/status; pwd; echo $HOME; umask; cat /proc/self/attr/apparmor/current 2>/dev/null; true";
 
 #[tokio::test]
 async fn the_first_process_and_an_exec_are_confined_alike() {
@@ -65,10 +65,10 @@ async fn what_belongs_to_the_host_is_out_of_reach() {
     let container = host.launch(host.command("jail", &["sleep", "1000"])).await;
     for (script, expected) in [
         // Masked and read-only paths.
-        ("head -c1 /proc/kcore | wc -c", "0\n"),
+        ("head -c1 /proc/kcore 2>/dev/null | wc -c", "0\n"),
         ("ls /sys/firmware", ""),
-        ("echo 1 > /proc/sys/kernel/sysrq; echo $?", "sh: can't create /proc/sys/kernel/sysrq: Read-only file system\n1\n"),
-        ("echo b > /proc/sysrq-trigger; echo $?", "sh: can't create /proc/sysrq-trigger: Read-only file system\n1\n"),
+        ("sh -c 'echo 1 > /proc/sys/kernel/pid_max' 2>&1 | grep -c 'Read-only file system'", "1\n"),
+        ("test ! -e /proc/sysrq-trigger || sh -c 'echo b > /proc/sysrq-trigger' 2>/dev/null; echo $?", if std::path::Path::new("/proc/sysrq-trigger").exists() { "1\n" } else { "0\n" }),
         ("touch /sys/x 2>/dev/null; echo $?", "1\n"),
         // Devices: no capability to make them, no rule to open them.
         ("mknod /tmp/disk b 8 0", "mknod: /tmp/disk: Operation not permitted\n"),
@@ -110,7 +110,9 @@ async fn the_device_cgroup_stops_a_container_that_may_make_devices() {
     launch.spec.set_linux(Some(linux));
     let container = host.launch(launch).await;
     within("the end", container.wait()).await;
-    assert_eq!(host.log("mknod"), ["stderr F head: /tmp/mem: Operation not permitted", "stdout F 2"]);
+    let mut log = host.log("mknod");
+    log.sort();
+    assert_eq!(log, ["stderr F head: /tmp/mem: Operation not permitted", "stdout F 2"]);
 }
 
 #[tokio::test]
@@ -126,7 +128,7 @@ async fn a_working_directory_or_links_cannot_lead_outside() {
         assert!(error.contains("chdir to cwd"), "{fd}: {error}");
     }
     // CVE-2025-31133 and -52881: masked paths rest on /dev/null, procfs and real directories.
-    let mut launch = host.script("masks", "head -c1 /proc/kcore | wc -c; test -c /dev/null && echo null; exec sleep 1000");
+    let mut launch = host.script("masks", "head -c1 /proc/kcore 2>/dev/null | wc -c; test -c /dev/null && echo null; exec sleep 1000");
     let root = host.root();
     std::fs::remove_dir(root.join("dev")).unwrap();
     std::os::unix::fs::symlink("/tmp", root.join("dev")).unwrap();
@@ -135,7 +137,7 @@ async fn a_working_directory_or_links_cannot_lead_outside() {
     launch.spec.set_mounts(Some(mounts));
     match host.containers.launch(launch).await {
         Ok(container) => {
-            assert_eq!(output(&container, &["sh", "-c", "head -c1 /proc/kcore | wc -c"]).await.1, "0\n");
+            assert_eq!(output(&container, &["sh", "-c", "head -c1 /proc/kcore 2>/dev/null | wc -c"]).await.1, "0\n");
             assert!(!std::path::Path::new("/tmp/shm").exists() && !std::path::Path::new("/tmp/pts").exists(), "a link was followed on the host");
             container.kill_all().await.unwrap();
         }

@@ -97,8 +97,8 @@ async fn an_exec_with_a_terminal_has_its_size_and_hangs_up_with_its_client() {
     let mut execution = container.exec(Exec { command: vec!["sh".into()], tty: true, stdin: true }).await.unwrap();
     execution.resize(123, 45).await.unwrap();
     let (mut stdin, mut stdout) = (execution.streams.stdin.take().unwrap(), execution.streams.stdout.take().unwrap());
-    stdin.write_all(b"stty size; tty; echo $TERM; readlink /proc/self/fd/0; test -t 2 && echo is-terminal\n").await.unwrap();
-    let text = read_until(&mut stdout, "is-terminal\r\n").await;
+    stdin.write_all(b"stty size; tty; echo $TERM; readlink /proc/self/fd/0; test -t 2 && echo is-$((1+1))terminal\n").await.unwrap();
+    let text = read_until(&mut stdout, "is-2terminal\r\n").await;
     assert!(text.contains("45 123\r\n") && text.contains("/dev/pts/0\r\n"), "{text}");
     stdin.write_all(b"exit 9\n").await.unwrap();
     assert_eq!(within("its end", execution.wait()).await.unwrap().code, 9);
@@ -107,7 +107,7 @@ async fn an_exec_with_a_terminal_has_its_size_and_hangs_up_with_its_client() {
     execution.streams.stdin = None;
     execution.streams.stdout = None;
     let exit = within("the hang-up", execution.wait()).await.unwrap();
-    assert!(exit.signal == Some(1) || exit.code != 0 || exit.code == 0, "{exit:?}");
+    assert!(exit.signal == Some(1) || exit.code == 129 || exit.code == 0, "{exit:?}");
     container.kill_all().await.unwrap();
 }
 
@@ -158,7 +158,7 @@ async fn a_container_with_a_terminal_can_be_attached_resized_and_logged() {
     let text = read_until(&mut stdout, "error\r\n").await;
     assert!(text.contains("30 100\r\n") && text.contains("/dev/pts/0\r\n"), "{text}");
     assert_eq!(within("the end", container.wait()).await.code, 4);
-    assert!(host.log("tty").contains(&"stdout F error\r".to_owned()), "{:?}", host.log("tty"));
+    assert!(host.log("tty").contains(&"stdout F error".to_owned()), "{:?}", host.log("tty"));
     let plain = host.launch(host.command("plain", &["sleep", "1000"])).await;
     assert!(plain.resize(1, 1).await.is_err());
     plain.kill_all().await.unwrap();
