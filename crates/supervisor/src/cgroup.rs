@@ -156,6 +156,27 @@ impl Cgroup {
     }
 }
 
+/// A version 1 hierarchy of this host, as a container should have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct V1Mount {
+    /// Its directory's name (`memory`, `cpu,cpuacct`).
+    pub name: String,
+    /// Its controllers.
+    pub controllers: Vec<String>,
+    /// Its name, if it has no controllers (`systemd`).
+    pub named: Option<String>,
+}
+
+/// The version 1 hierarchies of this host; none where version 2 is alone.
+pub fn v1_mounts() -> io::Result<Vec<V1Mount>> {
+    let mounts = hierarchies()?.into_iter().filter(|hierarchy| !hierarchy.v2).filter_map(|hierarchy| {
+        let name = hierarchy.mount.file_name()?.to_str()?.to_owned();
+        let named = hierarchy.controllers.is_empty().then(|| name.clone());
+        Some(V1Mount { name, controllers: hierarchy.controllers, named })
+    });
+    Ok(mounts.collect())
+}
+
 /// What limits devices.
 #[derive(Debug)]
 pub enum DeviceRules {

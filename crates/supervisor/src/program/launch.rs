@@ -4,6 +4,7 @@
 //! no-new-privileges, working directory, execve) are [`crate::confine`]'s, through libcontainer's executor, so that the first process and an
 //! exec are confined by the same code. What libcontainer must not see of the specification is taken out before (see `for_libcontainer`).
 
+use crate::cgroupfs::CgroupMounts;
 use crate::confine::{Confinement, Filter, report, words};
 use crate::{hints, home, seccomp, sys};
 use libcontainer::container::builder::ContainerBuilder;
@@ -68,9 +69,10 @@ pub fn launch(dir: &Path, file: LaunchFile) -> Result<Launched, Failure> {
     let cgroup = Cgroup::at(&cgroup_path).map_err(broken("cgroup"))?;
     let unrestricted = allows_all_devices(&spec);
     for_libcontainer(&mut spec);
+    let cgroup_mounts = CgroupMounts::take(&mut spec).map_err(broken("find the cgroup hierarchies"))?.map(Rc::new);
 
     let (outcome, report_end) = io::pipe().map_err(broken("pipe"))?;
-    let executor = Last { confinement: confinement.clone(), report: report_end.as_raw_fd() };
+    let executor = Last { confinement: confinement.clone(), cgroup_mounts, report: report_end.as_raw_fd() };
     hints::send_to(report_end.as_raw_fd());
     let made = Made::create(dir, &id, &spec, executor, stdin, tty);
     hints::stop();
@@ -226,12 +228,17 @@ fn read_outcome(mut outcome: io::PipeReader) -> Reported {
 #[derive(Clone)]
 struct Last {
     confinement: Rc<Confinement>,
+    cgroup_mounts: Option<Rc<CgroupMounts>>,
     report: RawFd,
 }
 
 impl Executor for Last {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let failure = self.confinement.execute(None);
+        let mounted = self.cgroup_mounts.as_ref().map_or(Ok(()), |mounts| mounts.mount());
+        let failure = match mounted {
+            Ok(()) => self.confinement.execute(None),
+            Err(error) => broken("mount /sys/fs/cgroup")(error),
+        };
         report(self.report, &failure);
         Err(ExecutorError::Other(failure.message))
     }

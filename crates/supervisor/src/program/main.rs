@@ -4,6 +4,7 @@
 //! ([`mainstay_supervisor::protocol::Reply`]). From then on it serves the socket in that directory until it is told to quit.
 
 mod attach;
+mod cgroupfs;
 mod confine;
 mod enter;
 mod hints;

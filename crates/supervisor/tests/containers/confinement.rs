@@ -77,6 +77,10 @@ async fn what_belongs_to_the_host_is_out_of_reach() {
         // System calls.
         ("mount -t tmpfs none /tmp", "mount: permission denied (are you root?)\n"),
         ("unshare -n true 2>&1 | grep -c 'not permitted'", "1\n"),
+        // Its own cgroup is the root that it sees, and it cannot write there.
+        ("ls /sys/fs/cgroup | grep -c -E '^(memory|memory.max)$'", "1\n"),
+        ("for f in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do echo 1 2>/dev/null > $f && echo written $f; done 2>/dev/null", ""),
+        ("touch /sys/fs/cgroup/x 2>/dev/null; mount | grep -E ' /sys/fs/cgroup(/| )' | grep -v -c '(ro,nosuid,nodev,noexec'", "0\n"),
         // Names.
         ("hostname", "the-pod\n"),
         ("readlink /proc/1/exe", "/bin/busybox\n"),
