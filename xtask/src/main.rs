@@ -1,5 +1,6 @@
 //! Developer commands. `cargo xtask --help` lists them.
 
+mod bench;
 mod images;
 mod tables;
 
@@ -16,6 +17,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure the release build: the figures, each beside its target, a real Kubernetes and this machine's floor
+    Bench(bench::Args),
     /// Build the images the examples use, from Debian packages, into .cache/images
     Images(images::Args),
     /// Write the table of field facts from checkouts of k8s.io/api and k8s.io/apimachinery
@@ -32,6 +35,7 @@ enum Command {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
+        Command::Bench(args) => bench::run(&args),
         Command::Images(args) => images::run(&args),
         Command::Tables { api, apimachinery, output } => tables::run(&api, &apimachinery, &output),
     }
