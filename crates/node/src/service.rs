@@ -121,10 +121,20 @@ fn full(body: String) -> Body {
     Full::new(Bytes::from(body)).map_err(|e| match e {}).boxed()
 }
 
+/// A refusal, as a Status: clients show its message.
 pub(crate) fn plain(code: StatusCode, message: String) -> Response<String> {
-    let mut response = Response::new(message);
+    let reason = match code {
+        StatusCode::BAD_REQUEST => "BadRequest",
+        StatusCode::NOT_FOUND => "NotFound",
+        StatusCode::INTERNAL_SERVER_ERROR => "InternalError",
+        _ => "",
+    };
+    let status = serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code.as_u16(),
+    });
+    let mut response = Response::new(status.to_string());
     *response.status_mut() = code;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response
 }
 

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{RwLock, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -72,6 +72,8 @@ pub(crate) struct Worker {
     outbox: mpsc::Sender<Message>,
     tasks: JoinSet<()>,
     gate_task: Option<tokio::task::AbortHandle>,
+    /// Held for reading by whoever removes an ended container's files.
+    cleaning: Arc<RwLock<()>>,
     /// Ends pulls and waits once the pod is to stop.
     cancel: CancellationToken,
     deadline: watch::Sender<Timestamp>,
@@ -106,6 +108,7 @@ impl Worker {
             outbox,
             tasks: JoinSet::new(),
             gate_task: None,
+            cleaning: Arc::default(),
             cancel: CancellationToken::new(),
             deadline: watch::Sender::new(Timestamp::MAX),
             told: None,
@@ -447,22 +450,22 @@ impl Worker {
     fn watch_end(&mut self, name: &str, attempt: u32, container: Container, spec: &Spec) {
         let (file, log) = (self.paths.termination_message(name, attempt), self.paths.log(name, attempt));
         let run_dir = self.paths.run_of(name, attempt);
-        let (name, spec, node, pod) = (name.to_owned(), spec.clone(), self.node.clone(), self.me.clone());
+        let (name, spec, cleaning, pod) = (name.to_owned(), spec.clone(), self.cleaning.clone(), self.me.clone());
         self.spawn(async move {
             let exit = container.wait().await;
             if let Err(error) = container.kill_all().await {
                 tracing::warn!(container = container.id(), %error, "what an ended container left running could not be killed");
             }
             let failed = exit.code != 0;
-            let words = tokio::task::spawn_blocking(move || {
-                let words = termination::message(&spec, &file, &log, failed);
+            let words = tokio::task::spawn_blocking(move || termination::message(&spec, &file, &log, failed)).await.ok().flatten();
+            // Off the path of a restart; the pod's end waits for it.
+            let cleaning = cleaning.read_owned().await;
+            tokio::task::spawn_blocking(move || {
                 if let Err(error) = crate::container::rootfs::discard(&run_dir) {
                     tracing::warn!(%pod, %error, "the root file system of an ended container could not be removed yet");
                 }
-                words
+                drop(cleaning);
             });
-            let words = words.await.ok().flatten();
-            drop(node);
             Message::Ended(name, attempt, exit, words)
         });
     }
@@ -731,8 +734,11 @@ impl Worker {
         self.state.teardown = Teardown::Working;
         self.probes.clear();
         self.prepared.clear();
-        let (node, me, paths) = (self.node.clone(), self.me.clone(), self.paths.clone());
-        self.spawn(async move { Message::TornDown(sandbox::tear_down(&node, &me, &paths).await) });
+        let (node, me, paths, cleaning) = (self.node.clone(), self.me.clone(), self.paths.clone(), self.cleaning.clone());
+        self.spawn(async move {
+            let _all_cleaned = cleaning.write_owned().await;
+            Message::TornDown(sandbox::tear_down(&node, &me, &paths).await)
+        });
     }
 
     /// The object goes when the API has heard how everything ended.
