@@ -57,10 +57,10 @@ impl Network {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// What will not work beside the host's other tenants (Docker, ufw, firewalld), in words with the command to run; empty: all is well.
+    /// Makes room in Docker's `DOCKER-USER` if it is there, and says what will not work beside the host's other tenants (ufw, firewalld, an
+    /// administrator's rules), in words with the command to run; empty: all is well. To be called once it is open, and whenever asked.
     pub async fn warnings(&self) -> Vec<String> {
-        let inner = self.inner.clone();
-        tokio::task::spawn_blocking(move || tenants::warnings(&inner.paths, &inner.instance, &inner.ranges)).await.unwrap_or_default()
+        tenants::fit(self.inner.paths.clone(), self.inner.instance.clone(), self.inner.ranges.clone()).await
     }
 
     /// The ranges it was opened with.

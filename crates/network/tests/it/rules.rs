@@ -173,15 +173,29 @@ fn a_udp_flow_moves_when_its_endpoint_goes() {
         network.set_services(vec![dns(&a)]).await.unwrap();
         let socket = in_pod(&client, || UdpSocket::bind("0.0.0.0:0").unwrap());
         socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        let ask = || {
+        let ask = |when: &str| {
             let mut buffer = [0; 16];
             socket.send_to(b"?", (VIP, 53)).unwrap();
-            let n = socket.recv(&mut buffer).unwrap();
+            let n = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{when}: {e}"));
             String::from_utf8_lossy(&buffer[..n]).into_owned()
         };
-        assert_eq!(ask(), "pod-a");
+        assert_eq!(ask("at first"), "pod-a");
         network.set_services(vec![dns(&b)]).await.unwrap();
-        assert_eq!(ask(), "pod-b");
+        assert_eq!(ask("after the change"), "pod-b");
+    });
+}
+
+#[test]
+fn other_firewalls_are_named_with_what_to_run() {
+    on_a_host(|dir| async move {
+        let network = open(dir.path()).await;
+        assert!(network.warnings().await.is_empty());
+        run("nft", "add table inet mine");
+        run("nft", "add chain inet mine forward { type filter hook forward priority 0 ; policy drop ; }");
+        let words = network.warnings().await;
+        assert!(words.len() == 1 && words[0].contains("nft insert rule inet mine forward iifname \"mst-*\" accept"), "{words:?}");
+        run("nft", "insert rule inet mine forward iifname \"mst-*\" accept");
+        assert!(network.warnings().await.is_empty());
     });
 }
 
