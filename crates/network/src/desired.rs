@@ -40,6 +40,10 @@ pub(crate) fn desired(services: &[ServicePort], host_ports: &[HostPort], ranges:
         let mut endpoints = service.endpoints.clone();
         endpoints.sort_unstable();
         endpoints.dedup();
+        if endpoints == [(service.address, service.port)] && service.node_port.is_none() {
+            // Served at its own address on `lo` (`kube-dns`, `kubernetes`): nothing to translate.
+            continue;
+        }
         let target = Target { endpoints, affinity_seconds: service.affinity_seconds };
         let chain = chain_name("svc", &service.name, service.protocol, service.port);
         let destination = (service.address, service.protocol, service.port);
@@ -162,6 +166,11 @@ mod tests {
     fn a_service_without_endpoints_has_no_chain() {
         let d = build("default/web:http 10.43.0.20:80/tcp+30080 ->");
         assert_eq!(d, Desired::default());
+    }
+
+    #[test]
+    fn a_service_that_is_its_own_endpoint_needs_no_translation() {
+        assert_eq!(build("kube-system/kube-dns:dns 10.43.0.10:53/udp -> 10.43.0.10:53"), Desired::default());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod conntrack;
 mod desired;
 mod host;
 mod link;
+mod netfilter;
 mod netns;
 mod network;
 mod nft;

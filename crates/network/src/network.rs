@@ -50,8 +50,7 @@ impl Network {
             let (paths, instance, ranges) = (paths.clone(), instance.to_owned(), ranges.clone());
             blocking(move || start(&paths, &instance, &ranges)).await?
         };
-        let (wire, mtu, pool, live, reaper) = started;
-        let rules = nft::Rules::open(paths.clone(), instance, &ranges).await?;
+        let (wire, mtu, pool, live, reaper, rules) = started;
         let stripes = (0..STRIPES).map(|_| Arc::default()).collect();
         let inner = Inner { paths, instance: instance.to_owned(), ranges, mtu, wire: wire.into(), pool, live: live.into(), stripes, reaper, rules };
         Ok(Self { inner: Arc::new(inner) })
@@ -60,7 +59,8 @@ impl Network {
     /// Makes room in Docker's `DOCKER-USER` if it is there, and says what will not work beside the host's other tenants (ufw, firewalld, an
     /// administrator's rules), in words with the command to run; empty: all is well. To be called once it is open, and whenever asked.
     pub async fn warnings(&self) -> Vec<String> {
-        tenants::fit(self.inner.paths.clone(), self.inner.instance.clone(), self.inner.ranges.clone()).await
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || tenants::fit(&inner.paths, &inner.instance, &inner.ranges)).await.unwrap_or_default()
     }
 
     /// The ranges it was opened with.
@@ -130,9 +130,8 @@ impl Network {
     pub async fn purge(run_dir: &Path, instance: &str) -> Result<(), Error> {
         check_instance(instance)?;
         let paths = Paths::new(run_dir);
-        let others = nft::remove_table(instance).await?;
         let instance = instance.to_owned();
-        blocking(move || purge(&paths, &instance, others == 0)).await
+        blocking(move || purge(&paths, &instance)).await
     }
 
     async fn turn(&self, pod: &str) -> tokio::sync::OwnedMutexGuard<()> {
@@ -187,9 +186,9 @@ impl Inner {
     }
 }
 
-type Started = (Wire, u32, Arc<Mutex<Pool>>, BTreeMap<String, Sandbox>, Reaper);
+type Started = (Wire, u32, Arc<Mutex<Pool>>, BTreeMap<String, Sandbox>, Reaper, nft::Rules);
 
-/// Everything of `open` but the rules.
+/// The kernel's part of `open`.
 fn start(paths: &Paths, instance: &str, ranges: &Ranges) -> Result<Started, Error> {
     record::make_dir(&paths.netns_dir())?;
     record::make_dir(&paths.sandboxes_dir())?;
@@ -203,7 +202,8 @@ fn start(paths: &Paths, instance: &str, ranges: &Ranges) -> Result<Started, Erro
     }
     let pool = Arc::new(Mutex::new(pool));
     let reaper = Reaper::start(paths.clone(), pool.clone(), group(instance))?;
-    Ok((wire, mtu, pool, live, reaper))
+    let rules = nft::Rules::open(paths.clone(), instance, ranges)?;
+    Ok((wire, mtu, pool, live, reaper, rules))
 }
 
 /// Makes records and kernel equal: a sandbox lives if its record is complete and namespace and interface are there; all else goes.
@@ -236,7 +236,8 @@ fn adopt(wire: &mut Wire, paths: &Paths, instance: &str, ranges: &Ranges, mtu: u
     Ok(live)
 }
 
-fn purge(paths: &Paths, instance: &str, alone: bool) -> Result<(), Error> {
+fn purge(paths: &Paths, instance: &str) -> Result<(), Error> {
+    let alone = nft::remove_table(instance)? == 0;
     let mut wire = Wire::open()?;
     let names: Vec<String> = ours(&mut wire, instance)?.into_iter().map(|(name, _)| name).collect();
     link::delete(&mut wire, &names, group(instance))?;

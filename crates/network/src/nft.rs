@@ -11,19 +11,14 @@
 //! Only chains that changed are rewritten. Established connections never pass here again: conntrack keeps them.
 
 use crate::desired::{Desired, Target, affinity_set, desired};
+use crate::netfilter::{Batch, Hook, Netfilter, Register, Rule, Set, TYPE_ADDRESS, TYPE_PORT, TYPE_PROTOCOL};
 use crate::record::{self, Paths, RulesRecord};
 use crate::types::Protocol;
 use crate::{Error, HostPort, Ranges, ServicePort, conntrack, link};
-use nlink::netlink::nftables::{
-    BaseChain, Chain, ChainName, CmpOp, Expr, Family, FibFlags, FilterHook, LookupExpr, MetaKey, NatHook, NumgenKind, PacketField, PayloadBase,
-    Policy, Priority, Register, Rule, Set, SetElement, SetKeyType, Transaction, Verdict,
-};
-use nlink::netlink::types::route::RouteType;
-use nlink::netlink::{Connection, Nftables};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Mutex;
 
 /// Messages in one transaction: the kernel takes what fits the socket's send buffer (208 KiB by default), a message is at most 400 bytes.
 const MESSAGES_A_TRANSACTION: usize = 400;
@@ -31,283 +26,253 @@ const MESSAGES_A_TRANSACTION: usize = 400;
 const AFFINITY_CLIENTS: u32 = 65_536;
 
 /// The table's keeper: one change at a time.
+#[derive(Clone, Debug)]
 pub(crate) struct Rules {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     ranges: Ranges,
     names: Names,
     paths: Paths,
-    connection: Connection<Nftables>,
     state: Mutex<State>,
-    saving: Arc<parking_lot::Mutex<()>>,
-    saved: Arc<parking_lot::Mutex<Arc<RulesRecord>>>,
+    /// The record on disk is being written.
+    saving: Mutex<()>,
+    saved: Mutex<Arc<RulesRecord>>,
 }
 
-#[derive(Default)]
+#[derive(Debug)]
 struct State {
+    netfilter: Netfilter,
     wanted: Arc<RulesRecord>,
     /// What the kernel has.
     present: Desired,
 }
 
 /// Names that carry the instance.
+#[derive(Debug)]
 struct Names {
     table: String,
     interfaces: String,
 }
 
-impl std::fmt::Debug for Rules {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rules").field("table", &self.names.table).finish_non_exhaustive()
-    }
-}
-
 impl Rules {
     /// Makes the table anew, with the rules last recorded, in one transaction: a restart interrupts nothing.
-    pub(crate) async fn open(paths: Paths, instance: &str, ranges: &Ranges) -> Result<Self, Error> {
+    pub(crate) fn open(paths: Paths, instance: &str, ranges: &Ranges) -> Result<Self, Error> {
         let names = Names { table: table(instance), interfaces: link::prefix(instance) };
-        let connection = Connection::<Nftables>::new().map_err(|e| Error::kernel("open nftables netlink", e))?;
         let wanted: Arc<RulesRecord> = Arc::new(record::read(&paths.rules())?.unwrap_or_default());
-        let saved = Arc::new(parking_lot::Mutex::new(wanted.clone()));
-        let rules = Self { ranges: ranges.clone(), names, paths, connection, state: Mutex::default(), saving: Arc::default(), saved };
-        let mut state = rules.state.lock().await;
-        state.wanted = wanted;
-        rules.rebuild(&mut state).await?;
-        drop(state);
-        Ok(rules)
+        let state = State { netfilter: Netfilter::open()?, wanted: wanted.clone(), present: Desired::default() };
+        let inner = Inner { ranges: ranges.clone(), names, paths, state: state.into(), saving: Mutex::default(), saved: wanted.into() };
+        inner.rebuild(&mut inner.state.lock())?;
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     pub(crate) async fn set_services(&self, services: Vec<ServicePort>) -> Result<(), Error> {
-        let mut state = self.state.lock().await;
-        if state.wanted.services != services {
-            let host_ports = state.wanted.host_ports.clone();
-            self.apply(&mut state, RulesRecord { services, host_ports }).await?;
-        }
-        Ok(())
+        self.set(move |record| RulesRecord { services, host_ports: record.host_ports.clone() }).await
     }
 
     pub(crate) async fn set_host_ports(&self, host_ports: Vec<HostPort>) -> Result<(), Error> {
-        let mut state = self.state.lock().await;
-        if state.wanted.host_ports != host_ports {
-            let services = state.wanted.services.clone();
-            self.apply(&mut state, RulesRecord { services, host_ports }).await?;
-        }
-        Ok(())
+        self.set(move |record| RulesRecord { services: record.services.clone(), host_ports }).await
     }
 
     /// Returns when the record on disk is the newest.
     pub(crate) async fn idle(&self) {
-        let saving = self.saving.clone();
+        let inner = self.inner.clone();
         // A panic in there was logged where it happened.
-        let _ = tokio::task::spawn_blocking(move || drop(saving.lock())).await;
+        let _ = tokio::task::spawn_blocking(move || inner.save()).await;
     }
 
-    async fn apply(&self, state: &mut State, wanted: RulesRecord) -> Result<(), Error> {
+    async fn set(&self, change: impl FnOnce(&RulesRecord) -> RulesRecord + Send + 'static) -> Result<(), Error> {
+        let inner = self.inner.clone();
+        let changed = crate::network::blocking(move || {
+            let mut state = inner.state.lock();
+            let wanted = change(&state.wanted);
+            if wanted == *state.wanted {
+                return Ok(false);
+            }
+            let abandoned = inner.apply(&mut state, wanted)?;
+            if let Err(error) = conntrack::forget(&mut state.netfilter, &abandoned) {
+                tracing::warn!(%error, "UDP flows to gone endpoints stay until they time out");
+            }
+            Ok(true)
+        });
+        if changed.await? {
+            let inner = self.inner.clone();
+            // Waited for by no one but `idle`: the rules are in force.
+            drop(tokio::task::spawn_blocking(move || inner.save()));
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn apply(&self, state: &mut State, wanted: RulesRecord) -> Result<Vec<conntrack::Flow>, Error> {
         let next = desired(&wanted.services, &wanted.host_ports, &self.ranges);
         state.wanted = Arc::new(wanted);
         let abandoned = state.present.abandoned(&next);
         if next != state.present {
-            match self.change(&state.present, &next).await {
-                Ok(()) => state.present = next,
-                Err(error) => {
-                    // `nft flush ruleset`, or a firewall's reload, took the table away.
-                    tracing::warn!(%error, "rules could not be changed in place; they are made anew");
-                    self.rebuild(state).await?;
-                }
+            if let Err(error) = self.change(state, next) {
+                // `nft flush ruleset`, or a firewall's reload, took the table away.
+                tracing::warn!(%error, "rules could not be changed in place; they are made anew");
+                self.rebuild(state)?;
             }
         }
-        self.save(&state.wanted);
-        conntrack::forget(abandoned).await;
-        Ok(())
+        *self.saved.lock() = state.wanted.clone();
+        Ok(abandoned)
     }
 
     /// Takes down what the kernel has under our name and puts up what is wanted; without a gap while it fits one transaction.
-    async fn rebuild(&self, state: &mut State) -> Result<(), Error> {
-        let doing = || format!("make the nftables table {}", self.names.table);
-        let tables = self.connection.list_tables_in(Family::Ip).await.map_err(|e| Error::kernel(doing(), e))?;
-        let mut transaction = self.connection.transaction();
-        if tables.iter().any(|t| t.name == self.names.table) {
-            transaction = transaction.del_table(&self.names.table, Family::Ip);
+    fn rebuild(&self, state: &mut State) -> Result<(), Error> {
+        let mut batch = Batch::new(&self.names.table);
+        if state.netfilter.tables()?.contains(&self.names.table) {
+            batch.delete_table();
         }
-        transaction = self.base(transaction).map_err(|e| Error::kernel(doing(), e))?;
+        self.base(&mut batch);
         let next = desired(&state.wanted.services, &state.wanted.host_ports, &self.ranges);
         let mut steps = steps(&Desired::default(), &next).into_iter();
         let first = steps.next().unwrap_or_default();
-        transaction = self.encode(transaction, &Desired::default(), &first).map_err(|e| Error::kernel(doing(), e))?;
-        transaction.commit(&self.connection).await.map_err(|e| Error::kernel(doing(), e))?;
+        self.encode(&mut batch, &Desired::default(), &first);
+        state.netfilter.commit(batch)?;
         state.present = first;
-        for step in steps {
-            self.commit(&state.present, &step).await?;
-            state.present = step;
-        }
+        steps.try_for_each(|step| self.commit(state, step))
+    }
+
+    fn change(&self, state: &mut State, next: Desired) -> Result<(), Error> {
+        steps(&state.present, &next).into_iter().try_for_each(|step| self.commit(state, step))
+    }
+
+    fn commit(&self, state: &mut State, next: Desired) -> Result<(), Error> {
+        let mut batch = Batch::new(&self.names.table);
+        self.encode(&mut batch, &state.present, &next);
+        state.netfilter.commit(batch)?;
+        state.present = next;
         Ok(())
     }
 
-    async fn change(&self, present: &Desired, next: &Desired) -> Result<(), Error> {
-        let mut before = present.clone();
-        for step in steps(present, next) {
-            self.commit(&before, &step).await?;
-            before = step;
+    fn save(&self) {
+        let _one_at_a_time = self.saving.lock();
+        let newest = self.saved.lock().clone();
+        if let Err(error) = record::write(&self.paths.rules(), &*newest) {
+            tracing::error!(%error, "rules not recorded; a restart begins with older ones");
         }
-        Ok(())
-    }
-
-    async fn commit(&self, present: &Desired, next: &Desired) -> Result<(), Error> {
-        let doing = || format!("change the nftables table {}", self.names.table);
-        let transaction = self.encode(self.connection.transaction(), present, next).map_err(|e| Error::kernel(doing(), e))?;
-        transaction.commit(&self.connection).await.map_err(|e| Error::kernel(doing(), e))
-    }
-
-    fn save(&self, wanted: &Arc<RulesRecord>) {
-        *self.saved.lock() = wanted.clone();
-        let (saving, saved, path) = (self.saving.clone(), self.saved.clone(), self.paths.rules());
-        tokio::task::spawn_blocking(move || {
-            let _one_at_a_time = saving.lock();
-            let newest = saved.lock().clone();
-            if let Err(error) = record::write(&path, &*newest) {
-                tracing::error!(%error, "rules not recorded; a restart begins with older ones");
-            }
-        });
     }
 
     /// Maps, base chains and their rules.
-    fn base(&self, transaction: Transaction) -> nlink::Result<Transaction> {
-        let (table, interfaces) = (self.names.table.as_str(), self.names.interfaces.as_str());
-        let (pods, services) = (self.ranges.pods, self.ranges.services);
-        let rule = |chain: &str| Rule::new(table, chain).family(Family::Ip);
-        let base = |name: &str, base: BaseChain| Ok::<_, nlink::Error>(Chain::new(table, name)?.family(Family::Ip).base(base.policy(Policy::Accept)));
-        let loopback = Ipv4Addr::new(127, 0, 0, 0);
-        let mut t = transaction
-            .add_table(table, Family::Ip)
-            .add_set(self.services_map())
-            .add_set(self.ports_map())
-            .add_set(self.hairpin_set())
-            .add_chain(Chain::new(table, "dispatch")?.family(Family::Ip))
-            .add_chain(base("guard", BaseChain::filter(FilterHook::Prerouting, Priority::Raw))?)
-            .add_chain(base("prerouting", BaseChain::nat(NatHook::Prerouting, Priority::DstNat))?)
-            .add_chain(base("output", BaseChain::nat(NatHook::Output, Priority::DstNat))?)
-            .add_chain(base("postrouting", BaseChain::nat(NatHook::Postrouting, Priority::SrcNat))?)
-            .add_chain(base("refuse-forward", BaseChain::filter(FilterHook::Forward, Priority::Filter))?)
-            .add_chain(base("refuse-output", BaseChain::filter(FilterHook::Output, Priority::Filter))?)
-            .add_rule(rule("guard").match_iif_prefix(interfaces).match_daddr_v4(loopback, 8).drop())
-            .add_rule(rule("dispatch").expressions(destination_lookup(true, "services")))
-            .add_rule(
-                rule("dispatch")
-                    .match_daddr_v4_not(services.0, services.1)
-                    .match_fib_type(FibFlags::DADDR, RouteType::Local)
-                    .expressions_after(destination_lookup(false, "ports")),
-            )
-            .add_rule(rule("prerouting").jump(ChainName::new("dispatch")?))
-            .add_rule(rule("output").jump(ChainName::new("dispatch")?))
-            .add_rule(rule("postrouting").match_oif_prefix(interfaces).match_saddr_v4(loopback, 8).snat(self.ranges.host(), None))
-            .add_rule(rule("postrouting").match_concat_in_set(&[PacketField::Ip4Saddr, PacketField::Ip4Daddr], "hairpin").snat(self.ranges.host(), None))
-            .add_rule(rule("postrouting").match_saddr_v4(pods.0, pods.1).match_daddr_v4_not(pods.0, pods.1).masquerade());
+    fn base(&self, batch: &mut Batch) {
+        let interfaces = self.names.interfaces.as_str();
+        let (pods, services, host) = (self.ranges.pods, self.ranges.services, self.ranges.host());
+        let loopback = (Ipv4Addr::new(127, 0, 0, 0), 8);
+        let rule = Rule::default;
+        batch.add_table();
+        for set in [SERVICES, PORTS, HAIRPIN] {
+            batch.add_set(&set);
+        }
+        batch.add_chain("dispatch", None);
+        for (name, kind, number, priority) in BASE_CHAINS {
+            batch.add_chain(name, Some(Hook { kind, number, priority }));
+        }
+        batch.add_rule("guard", rule().from_interfaces(interfaces).destination_in(loopback, true).drop());
+        batch.add_rule("dispatch", load_destination(rule(), true).by_map("services"));
+        let local = rule().destination_in(services, false).destination_is_local();
+        batch.add_rule("dispatch", load_destination(local, false).by_map("ports"));
+        batch.add_rule("prerouting", rule().jump("dispatch"));
+        batch.add_rule("output", rule().jump("dispatch"));
+        batch.add_rule("postrouting", rule().to_interfaces(interfaces).source_in(loopback).translate_source(host));
+        let both = rule().load_source(Register(0)).load_destination(Register(1));
+        batch.add_rule("postrouting", both.in_set("hairpin").translate_source(host));
+        batch.add_rule("postrouting", rule().source_in(pods).destination_in(pods, false).masquerade());
         for address in [self.ranges.kubernetes(), self.ranges.dns()] {
-            t = t.add_rule(rule("refuse-output").match_daddr_v4(address, 32).accept());
+            batch.add_rule("refuse-output", rule().destination_in((address, 32), true).accept());
         }
         for chain in ["refuse-forward", "refuse-output"] {
-            t = t
-                .add_rule(rule(chain).match_daddr_v4(services.0, services.1).reject_tcp_reset())
-                .add_rule(rule(chain).match_daddr_v4(services.0, services.1).reject_icmp(ICMP_PORT_UNREACHABLE));
+            batch.add_rule(chain, rule().destination_in(services, true).reset());
+            batch.add_rule(chain, rule().destination_in(services, true).refuse());
         }
-        Ok(t)
     }
 
     /// The difference, in an order in which every name exists while it is used.
-    fn encode(&self, transaction: Transaction, present: &Desired, next: &Desired) -> nlink::Result<Transaction> {
-        let mut t = transaction;
-        let (services, ports, hairpin) = (self.services_map(), self.ports_map(), self.hairpin_set());
-        let stale = present.services.iter().filter(|(k, v)| next.services.get(k) != Some(v)).map(|(k, _)| service_key(k));
-        t = delete(t, &services, stale.collect());
-        let stale = present.ports.iter().filter(|(k, v)| next.ports.get(k) != Some(v)).map(|(k, _)| port_key(k));
-        t = delete(t, &ports, stale.collect());
-        let before = affinity_sets(&present.targets);
-        let after = affinity_sets(&next.targets);
-        for (name, seconds) in after.iter().filter(|(name, _)| !before.iter().any(|(b, _)| b == name)) {
-            t = t.add_set(self.affinity(name, *seconds));
+    fn encode(&self, batch: &mut Batch, present: &Desired, next: &Desired) {
+        batch.delete_elements("services", present.services.iter().filter(|(k, v)| next.services.get(k) != Some(v)).map(|(k, _)| service_key(k)));
+        batch.delete_elements("ports", present.ports.iter().filter(|(k, v)| next.ports.get(k) != Some(v)).map(|(k, _)| port_key(k)));
+        let (before, after) = (affinity_sets(&present.targets), affinity_sets(&next.targets));
+        for (name, seconds) in after.iter().filter(|(name, _)| !before.contains_key(*name)) {
+            let dynamic = Some(((*seconds).max(1), AFFINITY_CLIENTS));
+            batch.add_set(&Set { name, key_type: TYPE_ADDRESS, key_bytes: 4, map: false, dynamic });
         }
         for (name, target) in &next.targets {
             match present.targets.get(name) {
                 Some(same) if same == target => continue,
-                Some(_) => t = t.flush_chain(&self.names.table, name, Family::Ip),
-                None => t = t.add_chain(Chain::new(self.names.table.as_str(), name.as_str())?.family(Family::Ip)),
+                Some(_) => batch.flush_chain(name),
+                None => batch.add_chain(name, None),
             }
-            t = self.endpoint_rules(t, name, target);
+            endpoint_rules(batch, name, target);
         }
         let fresh = next.services.iter().filter(|(k, v)| present.services.get(k) != Some(v));
-        t = add(t, &services, fresh.map(|(k, chain)| to_chain(service_key(k), chain)).collect::<nlink::Result<_>>()?);
+        batch.add_elements("services", fresh.map(|(k, chain)| (service_key(k), Some(chain.as_str()))));
         let fresh = next.ports.iter().filter(|(k, v)| present.ports.get(k) != Some(v));
-        t = add(t, &ports, fresh.map(|(k, chain)| to_chain(port_key(k), chain)).collect::<nlink::Result<_>>()?);
+        batch.add_elements("ports", fresh.map(|(k, chain)| (port_key(k), Some(chain.as_str()))));
         for name in present.targets.keys().filter(|name| !next.targets.contains_key(*name)) {
-            t = t.flush_chain(&self.names.table, name, Family::Ip).del_chain(&self.names.table, name, Family::Ip);
+            batch.flush_chain(name);
+            batch.delete_chain(name);
         }
-        for (name, _) in before.iter().filter(|(name, _)| !after.iter().any(|(a, _)| a == name)) {
-            t = t.del_set(&self.names.table, name, Family::Ip);
+        for name in before.keys().filter(|name| !after.contains_key(*name)) {
+            batch.delete_set(name);
         }
-        t = delete(t, &hairpin, present.hairpin.difference(&next.hairpin).map(hairpin_key).collect());
-        Ok(add(t, &hairpin, next.hairpin.difference(&present.hairpin).map(hairpin_key).collect()))
-    }
-
-    /// First the clients that stay, then by chance: the i-th of n rules takes one in n-i of what reaches it.
-    fn endpoint_rules(&self, transaction: Transaction, chain: &str, target: &Target) -> Transaction {
-        let mut t = transaction;
-        let rule = || Rule::new(&self.names.table, chain).family(Family::Ip);
-        let stay = |endpoint| target.affinity_seconds.map(|s| affinity_set(chain, endpoint, s));
-        for endpoint in &target.endpoints {
-            if let Some(set) = stay(*endpoint) {
-                let known = rule().match_saddr_in_set(&set).update_in_set(PacketField::Ip4Saddr, &set, None);
-                t = t.add_rule(known.dnat(endpoint.0, Some(endpoint.1)));
-            }
-        }
-        for (taken, endpoint) in target.endpoints.iter().enumerate() {
-            let left = (target.endpoints.len() - taken) as u32;
-            let mut one = rule();
-            if left > 1 {
-                one = one.expr(Expr::Numgen { dreg: Register::R0, kind: NumgenKind::Random, modulus: left, offset: 0 }).expr(Expr::Cmp {
-                    sreg: Register::R0,
-                    op: CmpOp::Eq,
-                    data: 0u32.to_ne_bytes().to_vec(),
-                });
-            }
-            if let Some(set) = stay(*endpoint) {
-                one = one.update_in_set(PacketField::Ip4Saddr, &set, None);
-            }
-            t = t.add_rule(one.dnat(endpoint.0, Some(endpoint.1)));
-        }
-        t
-    }
-
-    fn services_map(&self) -> Set {
-        let key = SetKeyType::Concat(vec![SetKeyType::Ipv4Addr, SetKeyType::InetProto, SetKeyType::InetService]);
-        Set::new(&self.names.table, "services").family(Family::Ip).key_type(key).vmap()
-    }
-
-    fn ports_map(&self) -> Set {
-        let key = SetKeyType::Concat(vec![SetKeyType::InetProto, SetKeyType::InetService]);
-        Set::new(&self.names.table, "ports").family(Family::Ip).key_type(key).vmap()
-    }
-
-    fn hairpin_set(&self) -> Set {
-        let key = SetKeyType::Concat(vec![SetKeyType::Ipv4Addr, SetKeyType::Ipv4Addr]);
-        Set::new(&self.names.table, "hairpin").family(Family::Ip).key_type(key)
-    }
-
-    fn affinity(&self, name: &str, seconds: u32) -> Set {
-        let set = Set::new(&self.names.table, name).family(Family::Ip).key_type(SetKeyType::Ipv4Addr);
-        set.size(AFFINITY_CLIENTS).dynamic().timeout(Duration::from_secs(u64::from(seconds.max(1))))
+        batch.delete_elements("hairpin", present.hairpin.difference(&next.hairpin).map(hairpin_key));
+        batch.add_elements("hairpin", next.hairpin.difference(&present.hairpin).map(|a| (hairpin_key(a), None)));
     }
 }
 
-const ICMP_PORT_UNREACHABLE: u8 = 3;
+/// First the clients that stay, then by chance: the i-th of n rules takes one in n-i of what reaches it.
+fn endpoint_rules(batch: &mut Batch, chain: &str, target: &Target) {
+    let stay = |endpoint| target.affinity_seconds.map(|s| affinity_set(chain, endpoint, s));
+    for endpoint in &target.endpoints {
+        if let Some(set) = stay(*endpoint) {
+            let known = Rule::default().load_source(Register(0)).in_set(&set).note_source(&set);
+            batch.add_rule(chain, known.translate_destination(*endpoint));
+        }
+    }
+    let mut left = u32::try_from(target.endpoints.len()).unwrap_or(u32::MAX);
+    for endpoint in &target.endpoints {
+        let mut one = Rule::default();
+        if left > 1 {
+            one = one.one_in(left);
+        }
+        if let Some(set) = stay(*endpoint) {
+            one = one.note_source(&set);
+        }
+        batch.add_rule(chain, one.translate_destination(*endpoint));
+        left -= 1;
+    }
+}
+
+/// Name, type, hook and priority (`raw` -300, `dstnat` -100, `filter` 0, `srcnat` 100).
+const BASE_CHAINS: [(&str, &str, u32, i32); 6] = [
+    ("guard", "filter", 0, -300),
+    ("prerouting", "nat", 0, -100),
+    ("output", "nat", 3, -100),
+    ("postrouting", "nat", 4, 100),
+    ("refuse-forward", "filter", 2, 0),
+    ("refuse-output", "filter", 3, 0),
+];
+
+const SERVICES: Set<'_> =
+    Set { name: "services", key_type: TYPE_ADDRESS << 12 | TYPE_PROTOCOL << 6 | TYPE_PORT, key_bytes: 12, map: true, dynamic: None };
+const PORTS: Set<'_> = Set { name: "ports", key_type: TYPE_PROTOCOL << 6 | TYPE_PORT, key_bytes: 8, map: true, dynamic: None };
+const HAIRPIN: Set<'_> = Set { name: "hairpin", key_type: TYPE_ADDRESS << 6 | TYPE_ADDRESS, key_bytes: 8, map: false, dynamic: None };
 
 /// Removes an instance's table; answers how many tables of other instances stay.
-pub(crate) async fn remove_table(instance: &str) -> Result<usize, Error> {
+pub(crate) fn remove_table(instance: &str) -> Result<usize, Error> {
     let name = table(instance);
-    let fail = |e| Error::kernel(format!("delete the nftables table {name}"), e);
-    let connection = Connection::<Nftables>::new().map_err(fail)?;
-    let tables = connection.list_tables_in(Family::Ip).await.map_err(fail)?;
-    if tables.iter().any(|t| t.name == name) {
-        connection.del_table(name.as_str(), Family::Ip).await.map_err(fail)?;
+    let mut netfilter = Netfilter::open()?;
+    let tables = netfilter.tables()?;
+    if tables.contains(&name) {
+        let mut batch = Batch::new(&name);
+        batch.delete_table();
+        netfilter.commit(batch)?;
     }
-    Ok(tables.iter().filter(|t| t.name != name && t.name.starts_with(TABLE)).count())
+    Ok(tables.iter().filter(|t| **t != name && t.starts_with(TABLE)).count())
 }
 
 const TABLE: &str = "mainstay";
@@ -352,56 +317,31 @@ fn weight(target: &Target) -> usize {
     3 + target.endpoints.len() * if target.affinity_seconds.is_some() { 3 } else { 1 }
 }
 
-/// Loads the destination into registers as the map's key lays it out, and goes where the map says.
-fn destination_lookup(with_address: bool, map: &str) -> Vec<Expr> {
-    let word = |n| Register::word(n).unwrap_or(Register::R0);
-    let first = usize::from(with_address);
-    let mut expressions = Vec::new();
+/// Loads the destination into registers as the map's key lays it out.
+fn load_destination(rule: Rule, with_address: bool) -> Rule {
     if with_address {
-        expressions.push(Expr::Payload { dreg: word(0), base: PayloadBase::Network, offset: 16, len: 4 });
-    }
-    expressions.push(Expr::Meta { dreg: word(first), key: MetaKey::L4Proto });
-    expressions.push(Expr::Payload { dreg: word(first + 1), base: PayloadBase::Transport, offset: 2, len: 2 });
-    expressions.push(LookupExpr::new(map, Register::R0).dreg(Register::Verdict).into());
-    expressions
-}
-
-/// [`Rule::expressions`] replaces what the rule has; this appends.
-trait ExpressionsAfter {
-    fn expressions_after(self, expressions: Vec<Expr>) -> Self;
-}
-
-impl ExpressionsAfter for Rule {
-    fn expressions_after(self, expressions: Vec<Expr>) -> Self {
-        expressions.into_iter().fold(self, |rule, expression| rule.expr(expression))
+        rule.load_destination(Register(0)).load_protocol(Register(1)).load_port(Register(2))
+    } else {
+        rule.load_protocol(Register(0)).load_port(Register(1))
     }
 }
 
-fn service_key((address, protocol, port): &(Ipv4Addr, Protocol, u16)) -> SetElement {
-    SetElement::concat([SetElement::ipv4(*address), SetElement::inet_proto(protocol.number()), SetElement::port(*port)])
+/// Each field takes four bytes.
+fn service_key((address, protocol, port): &(Ipv4Addr, Protocol, u16)) -> Vec<u8> {
+    [address.octets().to_vec(), port_key(&(*protocol, *port))].concat()
 }
 
-fn port_key((protocol, port): &(Protocol, u16)) -> SetElement {
-    SetElement::concat([SetElement::inet_proto(protocol.number()), SetElement::port(*port)])
+fn port_key((protocol, port): &(Protocol, u16)) -> Vec<u8> {
+    let [high, low] = port.to_be_bytes();
+    vec![protocol.number(), 0, 0, 0, high, low, 0, 0]
 }
 
-fn hairpin_key(address: &Ipv4Addr) -> SetElement {
-    SetElement::concat([SetElement::ipv4(*address), SetElement::ipv4(*address)])
+fn hairpin_key(address: &Ipv4Addr) -> Vec<u8> {
+    [address.octets(), address.octets()].concat()
 }
 
-fn to_chain(key: SetElement, chain: &str) -> nlink::Result<SetElement> {
-    Ok(key.verdict(Verdict::GotoTo(ChainName::new(chain)?)))
-}
-
-fn add(transaction: Transaction, set: &Set, elements: Vec<SetElement>) -> Transaction {
-    if elements.is_empty() { transaction } else { transaction.add_set_elements(set, &elements) }
-}
-
-fn delete(transaction: Transaction, set: &Set, elements: Vec<SetElement>) -> Transaction {
-    if elements.is_empty() { transaction } else { transaction.del_set_elements(set, &elements) }
-}
-
-fn affinity_sets(targets: &std::collections::BTreeMap<String, Target>) -> Vec<(String, u32)> {
+/// By name, with their timeouts.
+fn affinity_sets(targets: &BTreeMap<String, Target>) -> BTreeMap<String, u32> {
     let sticky = targets.iter().filter_map(|(chain, t)| t.affinity_seconds.map(|s| (chain, t, s)));
     sticky.flat_map(|(chain, t, s)| t.endpoints.iter().map(move |e| (affinity_set(chain, *e, s), s))).collect()
 }

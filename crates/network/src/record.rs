@@ -29,7 +29,7 @@ pub(crate) struct HostRecord {
 }
 
 /// The rules last asked for, so that a restart serves them until the first change arrives.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RulesRecord {
     /// Services.
     pub services: Vec<ServicePort>,

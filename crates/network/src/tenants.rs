@@ -3,10 +3,9 @@
 //! Docker keeps a chain for others, `DOCKER-USER`: our interfaces are accepted there. ufw, firewalld and an administrator's own rules are
 //! theirs to change: what to run is said.
 
+use crate::netfilter::{INET, IPV4, Netfilter, as_number, as_text, attribute};
 use crate::record::{self, HostRecord, Paths};
 use crate::{Error, Ranges, link};
-use nlink::netlink::nftables::{Family, Hook, Policy};
-use nlink::netlink::{Connection, Nftables};
 use std::process::Command;
 
 /// A firewall's chain that lets nothing pass which it does not know.
@@ -30,22 +29,18 @@ struct Survey {
 }
 
 /// Makes room where that is ours to do, and says what is not.
-pub(crate) async fn fit(paths: Paths, instance: String, ranges: Ranges) -> Vec<String> {
-    let survey = match survey(&instance, &ranges).await {
+pub(crate) fn fit(paths: &Paths, instance: &str, ranges: &Ranges) -> Vec<String> {
+    let survey = match survey(instance, ranges) {
         Ok(survey) => survey,
         Err(error) => return vec![format!("the host's firewall could not be read: {error}")],
     };
     let mut words = Vec::new();
-    if survey.docker {
-        let done = crate::network::blocking({
-            let instance = instance.clone();
-            move || enter_docker(&paths, &instance)
-        });
-        if let Err(error) = done.await {
-            words.push(docker_words(&instance, &error));
-        }
+    if survey.docker
+        && let Err(error) = enter_docker(paths, instance)
+    {
+        words.push(docker_words(instance, &error));
     }
-    words.extend(say(&survey, &instance, &ranges));
+    words.extend(say(&survey, instance, ranges));
     words
 }
 
@@ -57,24 +52,29 @@ pub(crate) fn remove_docker_rules(instance: &str) {
     }
 }
 
-async fn survey(instance: &str, ranges: &Ranges) -> nlink::Result<Survey> {
-    let connection = Connection::<Nftables>::new()?;
-    let chains = connection.list_chains().await?;
+/// `LOCAL_IN` and `FORWARD`: the hooks that pods' packets pass.
+const HOOKS: [u32; 2] = [1, 2];
+const POLICY_DROP: u32 = 0;
+
+fn survey(instance: &str, ranges: &Ranges) -> Result<Survey, Error> {
+    let mut netfilter = Netfilter::open()?;
     let mut survey = Survey::default();
-    for chain in &chains {
-        survey.docker |= chain.table == "filter" && chain.name == "DOCKER-USER" && chain.family == Family::Ip;
-        survey.ufw |= chain.name == "ufw-user-forward";
-        survey.firewalld |= chain.table == "firewalld";
-        let family = match chain.family {
-            Family::Ip => "ip",
-            Family::Inet => "inet",
+    for found in netfilter.chains()? {
+        let text = |kind| attribute(&found.attributes, kind).map(as_text).unwrap_or_default();
+        let (table, chain) = (text(1), text(3));
+        survey.docker |= table == "filter" && chain == "DOCKER-USER" && found.family == IPV4;
+        survey.ufw |= chain == "ufw-user-forward";
+        survey.firewalld |= table == "firewalld";
+        let family = match found.family {
+            IPV4 => "ip",
+            INET => "inet",
             _ => continue,
         };
-        let passes = [Hook::Input, Hook::Forward].iter().any(|h| chain.hook == Some(h.number(chain.family)));
-        if passes && chain.policy == Some(Policy::Drop.to_u32()) {
-            let rules = connection.list_rules(&chain.table, chain.family).await?;
-            let knows_us = rules.iter().any(|r| names_us(&r.expression_bytes, instance, ranges));
-            survey.gates.push(Gate { family, table: chain.table.clone(), chain: chain.name.clone(), knows_us });
+        let hook = attribute(&found.attributes, 4).and_then(|h| attribute(h, 1)).and_then(as_number);
+        let policy = attribute(&found.attributes, 5).and_then(as_number);
+        if hook.is_some_and(|h| HOOKS.contains(&h)) && policy == Some(POLICY_DROP) {
+            let knows_us = netfilter.rules(found.family, &table)?.iter().any(|r| names_us(&r.attributes, instance, ranges));
+            survey.gates.push(Gate { family, table, chain, knows_us });
         }
     }
     Ok(survey)
