@@ -56,7 +56,12 @@ impl Cgroup {
         if relative.as_os_str().is_empty() || !relative.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("cgroup path {} is not one of ours", path.display())));
         }
-        Ok(Self { path: relative, hierarchies: hierarchies()? })
+        let hierarchies = hierarchies()?;
+        if hierarchies.is_empty() {
+            // Looked for in no hierarchy, every cgroup would seem to be empty, and a pod's successor would start beside it.
+            return Err(io::Error::other("no whole cgroup hierarchy is mounted under /sys/fs/cgroup"));
+        }
+        Ok(Self { path: relative, hierarchies })
     }
 
     fn dirs(&self) -> impl Iterator<Item = (&Hierarchy, PathBuf)> {

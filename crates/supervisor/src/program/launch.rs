@@ -11,9 +11,9 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use mainstay_supervisor::cgroup::{Cgroup, DeviceRules};
+use mainstay_supervisor::crilog::CriLog;
 use mainstay_supervisor::process::Process;
 use mainstay_supervisor::protocol::{Failure, LaunchFile, StateFile, VERSION};
-use mainstay_supervisor::types::Log;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources, PosixRlimitBuilder, Spec};
 use std::collections::HashMap;
 use std::fs::File;
@@ -34,7 +34,7 @@ pub struct Launched {
     /// Our ends of its streams.
     pub streams: OurStreams,
     /// Where its output goes.
-    pub log: Option<Log>,
+    pub log: Option<CriLog>,
     /// It reads from us.
     pub stdin: bool,
     /// Its input ends with the first client's.
@@ -57,6 +57,7 @@ pub struct OurStreams {
 /// Makes and starts it; returns once its program was executed.
 pub fn launch(dir: &Path, file: LaunchFile) -> Result<Launched, Failure> {
     let LaunchFile { id, mut spec, log, stdin, stdin_once, tty, seccomp_filter, .. } = file;
+    let log = log.map(CriLog::open).transpose().map_err(broken("open the log"))?;
     let warnings = adapt(&mut spec, tty).map_err(broken("specification"))?;
     let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
     let filter = profile.map(|profile| {

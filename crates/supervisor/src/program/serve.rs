@@ -104,7 +104,7 @@ impl Server {
             exit: None,
             confinement,
             cgroup,
-            log: log.and_then(|log| CriLog::open(log).ok()),
+            log,
             stdout: streams.stdout,
             stderr: streams.stderr,
             console: streams.console,

@@ -170,3 +170,19 @@ async fn the_supervisor_cannot_be_overwritten_through_proc() {
     assert!(fds.iter().all(known), "{fds:?}");
     container.kill_all().await.unwrap();
 }
+
+/// Not an assertion on words: run with `--nocapture` it shows what people will read.
+#[tokio::test]
+async fn mounts_that_fail_name_what_and_where() {
+    let host = Host::new();
+    let bad = [("/data", "bind", "/no/such/volume"), ("/data", "nofs", "x"), ("/etc/passwd/x", "tmpfs", "tmpfs")];
+    for (destination, kind, source) in bad {
+        let mut launch = host.command("mounts", &["true"]);
+        let mut mounts = launch.spec.mounts().clone().unwrap();
+        mounts.push(MountBuilder::default().destination(destination).typ(kind).source(source).options(vec!["rw".to_owned()]).build().unwrap());
+        launch.spec.set_mounts(Some(mounts));
+        let error = host.containers.launch(launch).await.map(|_| ()).unwrap_err().to_string();
+        println!("{error}");
+        assert!(error.contains(destination) || error.contains(source), "{error}");
+    }
+}

@@ -72,6 +72,9 @@ async fn a_command_that_cannot_run_fails_in_the_runtimes_words_and_leaves_nothin
     ]));
     let error = host.containers.launch(launch).await.unwrap_err().to_string();
     assert!(error.contains("/no/such/volume"), "{error}");
+    let mut launch = host.command("bad", &["true"]);
+    launch.log = Some(Log { path: "/no/such/directory/0.log".into(), max_bytes: 1, max_files: 1 });
+    assert_eq!(host.containers.launch(launch).await.unwrap_err().to_string(), "open the log: no such file or directory");
     for id in ["", "../x", "a/b", ".hidden", &"x".repeat(300)] {
         assert!(host.containers.launch(host.command(id, &["true"])).await.is_err(), "{id}");
     }
