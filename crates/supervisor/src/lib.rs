@@ -6,6 +6,8 @@
 //! Two builds share this crate: the library with the feature `node` (what the node uses) and, with the feature `program`, the supervisor
 //! itself, which `build.rs` makes and the library embeds. What both need stands in [`protocol`], [`cgroup`], [`crilog`] and [`process`].
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod cgroup;
 pub mod crilog;
 pub mod defaults;
