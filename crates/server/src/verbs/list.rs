@@ -238,6 +238,7 @@ pub(crate) async fn find(call: &Call<'_>) -> Result<Found, Failure> {
 pub(crate) fn state(call: &Call<'_>, range: &Range, selector: &Selector) -> (Vec<Arc<Object>>, u64) {
     let mut page = call.server.store.list(range, None, 0);
     page.items.retain(|object| selector.matches(object));
+    page.items.shrink_to_fit();
     (page.items, page.revision)
 }
 

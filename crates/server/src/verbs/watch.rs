@@ -31,6 +31,9 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// Events taken from the log at once.
 const BATCH: usize = 512;
 
+/// Room for events that a watch keeps while nothing happens.
+const KEPT: usize = 64;
+
 /// Time between bookmarks.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -206,10 +209,12 @@ impl Follow {
             let Some(object) = self.initial.pop_front() else { break };
             self.write_event(out, "ADDED", &object);
         }
-        if self.initial.is_empty()
-            && let Some(revision) = self.initial_end.take()
-        {
-            self.write_bookmark(out, revision, true);
+        if self.initial.is_empty() {
+            // A watch lives for an hour: it should not hold the room that its first second took.
+            self.initial = VecDeque::new();
+            if let Some(revision) = self.initial_end.take() {
+                self.write_bookmark(out, revision, true);
+            }
         }
     }
 
@@ -218,6 +223,9 @@ impl Follow {
         while out.len() < CHUNK_BYTES {
             let Some(event) = self.waiting.pop_front() else { break };
             self.write_change(out, &event);
+        }
+        if self.waiting.is_empty() && self.waiting.capacity() > KEPT {
+            self.waiting = VecDeque::new();
         }
     }
 
