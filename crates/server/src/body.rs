@@ -95,6 +95,7 @@ impl http_body::Body for ListBody {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
     use mainstay_store::{Key, Meta};

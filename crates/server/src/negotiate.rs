@@ -73,6 +73,7 @@ fn parameters(offer: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
 

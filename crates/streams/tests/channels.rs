@@ -1,5 +1,7 @@
 //! A WebSocket client against `accept`, over an in-memory connection.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http::Response;

@@ -300,6 +300,7 @@ fn walk(call: &Call<'_>, range: &Range, selector: &Selector, mut after: Option<K
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
 

@@ -29,7 +29,7 @@ async fn without_a_revision_a_watch_begins_with_what_is_there() {
         let mut watch = api.open(&format!("{MAPS}?watch=1&limit=1{version}")).await;
         assert_eq!(watch.show(1).await, ["ADDED a"]);
     }
-    let mut watch = api.open(&format!("/api/v1/watch/namespaces/default/configmaps")).await;
+    let mut watch = api.open("/api/v1/watch/namespaces/default/configmaps").await;
     api.config_map("b", json!({})).await;
     assert_eq!(watch.show(2).await, ["ADDED a", "ADDED b"]);
 }
