@@ -14,8 +14,17 @@ struct Hierarchy {
     v2: bool,
 }
 
+/// Read once a process: the list of mounts grows with every container, the hierarchies of a host stay as they were at boot.
 fn hierarchies() -> io::Result<Vec<Hierarchy>> {
-    Ok(parse_hierarchies(&std::fs::read_to_string("/proc/self/mountinfo")?))
+    static FOUND: std::sync::OnceLock<Vec<Hierarchy>> = std::sync::OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(found.clone());
+    }
+    let found = parse_hierarchies(&std::fs::read_to_string("/proc/self/mountinfo")?);
+    if found.is_empty() {
+        return Ok(found);
+    }
+    Ok(FOUND.get_or_init(|| found).clone())
 }
 
 /// `36 25 0:30 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory`. See proc(5).
