@@ -246,6 +246,7 @@ impl Log {
 
     /// Commits when all went well, else rolls back.
     fn finish(&self, done: rusqlite::Result<()>) -> Result<(), Failure> {
+        fail::fail_point!("store::sync-fails", |_| Err(Failure::Fatal(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC), None))));
         let committed = done.and_then(|()| self.connection.prepare_cached("COMMIT")?.execute([]).map(drop));
         let Err(error) = committed else { return Ok(()) };
         if !self.connection.is_autocommit() {

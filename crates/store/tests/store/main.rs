@@ -2,4 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
+mod bounds;
+mod crash;
+mod model;
 mod support;
