@@ -23,11 +23,14 @@ const COMPACT_ROWS: usize = 256;
 /// Superseded records that may wait for an idle moment; past that, each transaction takes some with it.
 const COMPACT_BACKLOG: usize = 8_192;
 
+/// What a caller is told.
+type Answer = Result<Arc<Object>, WriteError>;
+
 /// One change and where its answer goes.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) write: Write,
-    pub(crate) reply: oneshot::Sender<Result<Arc<Object>, WriteError>>,
+    pub(crate) reply: oneshot::Sender<Answer>,
 }
 
 /// Records that nobody needs once the history has moved past the revision that superseded them.
@@ -74,7 +77,7 @@ struct Batch {
     bytes: usize,
     /// What the accepted requests leave behind; `None` after a deletion.
     overlay: HashMap<Key, Option<Arc<Object>>>,
-    answers: Vec<(oneshot::Sender<Result<Arc<Object>, WriteError>>, Result<Arc<Object>, WriteError>)>,
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
 }
 
 pub(crate) struct Writer {
@@ -263,7 +266,7 @@ impl Writer {
 }
 
 /// The caller may have gone; its change stays.
-fn answer(reply: oneshot::Sender<Result<Arc<Object>, WriteError>>, result: Result<Arc<Object>, WriteError>) {
+fn answer(reply: oneshot::Sender<Answer>, result: Answer) {
     let _gone = reply.send(result);
 }
 
