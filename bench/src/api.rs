@@ -49,15 +49,15 @@ impl Api {
         Ok(Self { http1: config(b"http/1.1")?, http2: config(b"h2")?, port })
     }
 
-    /// With what stands in a kubeconfig of ours (one cluster, one user; a field a line).
+    /// With what stands in a kubeconfig, as kubectl reads it.
     pub(crate) fn from_kubeconfig(file: &Path, port: u16) -> Result<Self> {
-        let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-        let field = |name: &str| -> Result<Vec<u8>> {
-            let line = text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
-            let encoded = line.with_context(|| format!("{} holds no {name}", file.display()))?.trim().trim_matches(['"', '\'']);
+        let config = crate::kubectl::read_config(file)?;
+        let field = |list: &str, entry: &str, name: &str| -> Result<Vec<u8>> {
+            let encoded = config[list][0][entry][name].as_str().with_context(|| format!("{} holds no {name}", file.display()))?;
             Ok(base64::engine::general_purpose::STANDARD.decode(encoded)?)
         };
-        Self::new(&field("certificate-authority-data")?, &field("client-certificate-data")?, &field("client-key-data")?, port)
+        let user = |name: &str| field("users", "user", name);
+        Self::new(&field("clusters", "cluster", "certificate-authority-data")?, &user("client-certificate-data")?, &user("client-key-data")?, port)
     }
 
     /// With the keys of a data directory, which are there before a kubeconfig is.

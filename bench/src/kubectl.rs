@@ -9,6 +9,19 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 /// `$KUBECTL`, else the one that `scripts/setup` fetched, else what is on PATH.
+fn program() -> OsString {
+    let fetched = Path::new(".cache/bin/kubectl");
+    std::env::var_os("KUBECTL").unwrap_or_else(|| if fetched.is_file() { fetched.into() } else { "kubectl".into() })
+}
+
+/// The current context of a kubeconfig, keys included.
+pub(crate) fn read_config(file: &Path) -> Result<serde_json::Value> {
+    let output = std::process::Command::new(program()).env("KUBECONFIG", file).args(["config", "view", "--raw", "--minify", "-o", "json"]).output().context("run kubectl")?;
+    ensure!(output.status.success(), "kubectl config view: {}", String::from_utf8_lossy(&output.stderr).trim());
+    serde_json::from_slice(&output.stdout).context("kubectl config view -o json")
+}
+
+/// Real kubectl, with one kubeconfig.
 #[derive(Clone, Debug)]
 pub(crate) struct Kubectl {
     program: OsString,
@@ -17,9 +30,7 @@ pub(crate) struct Kubectl {
 
 impl Kubectl {
     pub(crate) fn new(kubeconfig: &Path) -> Self {
-        let fetched = Path::new(".cache/bin/kubectl");
-        let program = std::env::var_os("KUBECTL").unwrap_or_else(|| if fetched.is_file() { fetched.into() } else { "kubectl".into() });
-        Self { program, kubeconfig: kubeconfig.to_owned() }
+        Self { program: program(), kubeconfig: kubeconfig.to_owned() }
     }
 
     /// Runs it with text on standard input; must succeed. What it printed, and how long it took from its start to its end.

@@ -67,6 +67,15 @@ impl Lab {
         Ok((connection, format!("/api/v1/namespaces/{name}/pods")))
     }
 
+    /// The profile, as cargo's directories tell it.
+    fn build(&self) -> &'static str {
+        match self.mainstay.parent().and_then(Path::file_name).and_then(|dir| dir.to_str()) {
+            Some("release") => "the release build",
+            Some("debug") => "the development build (little optimised; not what is shipped)",
+            _ => "a build of unknown profile",
+        }
+    }
+
     /// What was measured where.
     pub(crate) fn machine_words(&self) -> String {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
@@ -74,7 +83,8 @@ impl Lab {
         let busy = self.load_before.parse::<f64>().unwrap_or_default();
         let others = if busy > 0.3 { format!("; other work was running (load average {busy} at the start)") } else { String::new() };
         format!(
-            "Medians on a {cores}-core machine, kernel {}, data on {}, kubectl {}{}{others}.",
+            "Medians of {} on a {cores}-core machine, kernel {}, data on {}, kubectl {}{}{others}.",
+            self.build(),
             kernel.trim(),
             file_system(&self.machine.data_dir()),
             self.kubectl_version,

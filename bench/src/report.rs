@@ -6,6 +6,7 @@ use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 /// A row, or why it could not be measured.
@@ -33,6 +34,9 @@ fn key(row: &str, what: &str) -> String {
 pub(crate) fn terminal(results: &[Measured], earlier: Option<&Earlier>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    if !std::io::stdout().is_terminal() {
+        table.set_width(180);
+    }
     let mut header = vec!["what", "median", "target", "", "real Kubernetes", "floor here, and what bounds it"];
     if earlier.is_some() {
         header.insert(2, "earlier");
@@ -44,7 +48,7 @@ pub(crate) fn terminal(results: &[Measured], earlier: Option<&Earlier>) -> Strin
                 table.add_row(cells(result.row, figure, earlier));
             }),
             Err(error) => {
-                table.add_row(vec![Cell::new(result.about), Cell::new(format!("not measured: {error:#}")).fg(Color::Red)]);
+                table.add_row(vec![Cell::new(result.about), Cell::new(format!("not measured: {}", words(error))).fg(Color::Red)]);
             }
         }
     }
@@ -66,6 +70,12 @@ fn cells(row: &str, figure: &Figure, earlier: Option<&Earlier>) -> Vec<Cell> {
     cells.push(Cell::new(figure.real));
     cells.push(Cell::new(floor_words(figure)));
     cells
+}
+
+/// An error as one cell bears it.
+fn words(error: &anyhow::Error) -> String {
+    let all = format!("{error:#}").replace(['|', '\n'], " ");
+    if all.chars().count() > 300 { all.chars().take(300).chain("…".chars()).collect() } else { all }
 }
 
 fn floor_words(figure: &Figure) -> String {
@@ -90,7 +100,7 @@ pub(crate) fn markdown(machine: &str, results: &[Measured]) -> String {
                 }
             }
             Err(error) => {
-                let _ = writeln!(text, "| {} | not measured: {} | | | | |", result.about, format!("{error:#}").replace(['|', '\n'], " "));
+                let _ = writeln!(text, "| {} | not measured: {} | | | | |", result.about, words(error));
             }
         }
     }

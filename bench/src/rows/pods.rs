@@ -57,7 +57,9 @@ pub(crate) async fn first_instruction(lab: &Lab) -> Result<Vec<Figure>> {
             let (created, ran) = tokio::join!(connection.create(&path, &object), fifo.byte());
             created?;
             if token { &mut with } else { &mut without }.push(milliseconds(begun, ran?));
-            connection.delete(&format!("{path}/p{i}"), &json!({})).await?;
+            let name = format!("p{i}");
+            pods.until("the pod Ready", PATIENCE, |now| now.get(&name).is_some_and(ready)).await?;
+            connection.delete(&format!("{path}/{name}"), &json!({})).await?;
             pods.until("the pod gone", PATIENCE, |now| now.is_empty()).await?;
         }
     }
