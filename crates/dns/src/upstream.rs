@@ -3,6 +3,7 @@
 use crate::random;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -11,7 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 /// A server may take this long before the next is asked.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(2) };
+/// Failures in a row after which a server counts as gone: one lost packet must not silence it.
+const FAILURES: u32 = 2;
+/// A server that is gone is tried again by one question this often; the others fail at once, as on a laptop without a network they should.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Servers asked, in their order: more would outlast the client's own patience (5 s in glibc).
 const SERVERS_LIMIT: usize = 2;
 /// The host's file is looked at again after this long, if a question comes.
@@ -27,6 +32,12 @@ pub(crate) struct Upstreams {
     fixed: Vec<SocketAddr>,
     ourselves: SocketAddr,
     read: Mutex<Read>,
+    health: Mutex<HashMap<SocketAddr, Health>>,
+}
+
+struct Health {
+    failures: u32,
+    again: Instant,
 }
 
 #[derive(Default)]
@@ -38,20 +49,41 @@ struct Read {
 
 impl Upstreams {
     pub(crate) fn new(fixed: Vec<SocketAddr>, ourselves: SocketAddr) -> Self {
-        Self { fixed, ourselves, read: Mutex::default() }
+        Self { fixed, ourselves, read: Mutex::default(), health: Mutex::default() }
     }
 
     /// The answer of the first server that gives one; `None` if none does, at once if there are none.
     pub(crate) async fn ask(&self, query: &Query, recursion: bool, tcp: bool) -> Option<Message> {
         for server in self.servers() {
+            if !self.may_ask(server) {
+                continue;
+            }
             let asked = tokio::time::timeout(PATIENCE, ask(server, query, recursion, tcp)).await;
             match asked {
-                Ok(Ok(answer)) => return Some(answer),
+                Ok(Ok(answer)) => {
+                    self.health.lock().remove(&server);
+                    return Some(answer);
+                }
                 Ok(Err(error)) => tracing::debug!(%server, %error, "DNS: upstream"),
                 Err(_) => tracing::debug!(%server, "DNS: upstream does not answer"),
             }
+            let mut health = self.health.lock();
+            let one = health.entry(server).or_insert(Health { failures: 0, again: Instant::now() });
+            one.failures = one.failures.saturating_add(1);
+            one.again = Instant::now() + TRY_AGAIN;
         }
         None
+    }
+
+    fn may_ask(&self, server: SocketAddr) -> bool {
+        let mut health = self.health.lock();
+        let Some(one) = health.get_mut(&server).filter(|h| h.failures >= FAILURES) else { return true };
+        let now = Instant::now();
+        if now < one.again {
+            return false;
+        }
+        one.again = now + PATIENCE.max(TRY_AGAIN);
+        true
     }
 
     fn servers(&self) -> Vec<SocketAddr> {
@@ -69,6 +101,8 @@ impl Upstreams {
         read.looked = Some(Instant::now());
         let changed = [modified(RESOLV_CONF), modified(RESOLVED)];
         if read.servers.is_empty() || read.changed != changed {
+            // Another network: what was silent before may not be now. Forgetting it also bounds the map.
+            self.health.lock().clear();
             read.changed = changed;
             read.servers = servers_of_host(|path| std::fs::read_to_string(path).ok());
         }
@@ -155,12 +189,27 @@ fn answers(question: &Message, answer: &Message) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn check(etc: &str, resolved: Option<&str>, expected: &str) {
         let read = |path: &str| if path == RESOLV_CONF { Some(etc.to_owned()) } else { resolved.map(str::to_owned) };
         let servers: Vec<String> = servers_of_host(read).iter().map(|s| s.ip().to_string()).collect();
         assert_eq!(servers.join(" "), expected);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stays_silent_is_soon_not_waited_for() {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let upstreams = Upstreams::new(vec![silent.local_addr().unwrap()], ([127, 0, 0, 2], 53).into());
+        let query = Query::query(crate::answer::name("example.org").unwrap(), hickory_proto::rr::RecordType::A);
+        let mut took = Vec::new();
+        for _ in 0..4 {
+            let start = Instant::now();
+            assert!(upstreams.ask(&query, true, false).await.is_none());
+            took.push(start.elapsed() >= PATIENCE);
+        }
+        assert_eq!(took, [true, true, false, false]);
     }
 
     #[test]

@@ -128,6 +128,7 @@ fn stable_hash(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// `name address:port/protocol[+nodeport] -> endpoint…`, one a line; `host` lines are host ports.

@@ -167,11 +167,11 @@ impl Rule {
         looked.compare(R0, false, &2u32.to_ne_bytes())
     }
     /// `iifname "prefix*"`.
-    pub(crate) fn from_interfaces(self, prefix: &str) -> Self {
+    pub(crate) fn comes_from(self, prefix: &str) -> Self {
         self.load_meta(6, R0).compare(R0, false, prefix.as_bytes())
     }
     /// `oifname "prefix*"`.
-    pub(crate) fn to_interfaces(self, prefix: &str) -> Self {
+    pub(crate) fn leaves_through(self, prefix: &str) -> Self {
         self.load_meta(7, R0).compare(R0, false, prefix.as_bytes())
     }
     pub(crate) fn tcp(self) -> Self {
@@ -556,6 +556,7 @@ pub(crate) fn as_number(value: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -111,12 +111,12 @@ impl Inner {
         let next = desired(&wanted.services, &wanted.host_ports, &self.ranges);
         state.wanted = Arc::new(wanted);
         let abandoned = state.present.abandoned(&next);
-        if next != state.present {
-            if let Err(error) = self.change(state, next) {
-                // `nft flush ruleset`, or a firewall's reload, took the table away.
-                tracing::warn!(%error, "rules could not be changed in place; they are made anew");
-                self.rebuild(state)?;
-            }
+        if next != state.present
+            && let Err(error) = self.change(state, next)
+        {
+            // `nft flush ruleset`, or a firewall's reload, took the table away.
+            tracing::warn!(%error, "rules could not be changed in place; they are made anew");
+            self.rebuild(state)?;
         }
         *self.saved.lock() = state.wanted.clone();
         Ok(abandoned)
@@ -172,13 +172,13 @@ impl Inner {
         for (name, kind, number, priority) in BASE_CHAINS {
             batch.add_chain(name, Some(Hook { kind, number, priority }));
         }
-        batch.add_rule("guard", rule().from_interfaces(interfaces).destination_in(loopback, true).drop());
+        batch.add_rule("guard", rule().comes_from(interfaces).destination_in(loopback, true).drop());
         batch.add_rule("dispatch", load_destination(rule(), true).by_map("services"));
         let local = rule().destination_in(services, false).destination_is_local();
         batch.add_rule("dispatch", load_destination(local, false).by_map("ports"));
         batch.add_rule("prerouting", rule().jump("dispatch"));
         batch.add_rule("output", rule().jump("dispatch"));
-        batch.add_rule("postrouting", rule().to_interfaces(interfaces).source_in(loopback).translate_source(host));
+        batch.add_rule("postrouting", rule().leaves_through(interfaces).source_in(loopback).translate_source(host));
         let both = rule().load_source(Register(0)).load_destination(Register(1));
         batch.add_rule("postrouting", both.in_set("hairpin").translate_source(host));
         batch.add_rule("postrouting", rule().source_in(pods).destination_in(pods, false).masquerade());

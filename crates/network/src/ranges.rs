@@ -79,6 +79,7 @@ pub(crate) fn contains(range: Range, address: Ipv4Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn check(taken: &str, expected: &str) {

@@ -159,6 +159,7 @@ fn iptables(action: &str, rule: &[String]) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::net::Ipv4Addr;
 
