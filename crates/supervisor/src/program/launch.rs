@@ -97,10 +97,13 @@ pub fn launch(dir: &Path, file: LaunchFile) -> Result<Launched, Failure> {
         return Err(failure);
     }
     let state = StateFile { version: VERSION, process, started_at: SystemTime::now(), cgroup: cgroup_path, warnings };
-    // It holds the whole specification again, with its environment.
+    Ok(Launched { state, confinement, cgroup, streams: made.streams, log, stdin, stdin_once })
+}
+
+/// Removes what only libcontainer needed: the whole specification again, with its environment.
+pub fn forget(dir: &Path) {
     let _ = std::fs::remove_dir_all(dir.join("oci"));
     let _ = std::fs::remove_dir_all(dir.join("bundle"));
-    Ok(Launched { state, confinement, cgroup, streams: made.streams, log, stdin, stdin_once })
 }
 
 fn broken(doing: &'static str) -> impl FnOnce(io::Error) -> Failure {

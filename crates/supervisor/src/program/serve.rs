@@ -126,6 +126,7 @@ impl Server {
 
     /// Serves until told to quit.
     pub fn run(&mut self) {
+        crate::launch::forget(&self.dir);
         sys::trim_memory();
         // It may have ended before anyone looked.
         self.reap();

@@ -158,6 +158,7 @@ async fn containers_outlive_the_process_that_launched_them() {
     }
     assert!(containers.adopt().await.unwrap().is_empty());
     let _ = mainstay_supervisor::unpin_namespaces(&elsewhere.join("ns"));
+    std::fs::remove_dir_all(elsewhere.join("containers").canonicalize().unwrap()).unwrap();
     std::fs::remove_dir_all(elsewhere).unwrap();
     mainstay_supervisor::cgroup::Cgroup::at(Path::new(&format!("/mainstay-test-{}-0", helper.id()))).unwrap().remove().unwrap();
 }

@@ -12,6 +12,7 @@ pub struct Host {
     pub dir: tempfile::TempDir,
     pub containers: Containers,
     name: String,
+    _memory: tempfile::TempDir,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -34,8 +35,11 @@ impl Host {
         std::fs::set_permissions(root.join("bin/garbage"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let name = format!("mainstay-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         mainstay_supervisor::pin_namespaces(&mkdir(dir.path().join("ns")), "the-pod").unwrap();
+        // In memory, as /run is: a disk's journal would be most of a launch.
+        let memory = tempfile::Builder::new().prefix("supervisor-test-").tempdir_in("/dev/shm").unwrap();
+        std::os::unix::fs::symlink(memory.path(), dir.path().join("containers")).unwrap();
         let containers = Containers::open(&dir.path().join("containers")).unwrap();
-        Self { dir, containers, name }
+        Self { dir, containers, name, _memory: memory }
     }
 
     pub fn root(&self) -> PathBuf {
