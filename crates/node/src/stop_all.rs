@@ -67,6 +67,7 @@ fn ordinal(pod: &Pod) -> u64 {
 
 async fn stop_pod(config: &Config, pod: &Arc<Pod>, runs: Vec<Container>, limit: Timestamp, events: &Events) {
     let me = PodRef::of(pod);
+    let paths = Paths::new(config, &me);
     let deadline = (Timestamp::now() + step::grace(pod)).min(limit);
     let ip: Ipv4Addr = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()).and_then(|ip| ip.parse().ok()).unwrap_or(Ipv4Addr::LOCALHOST);
     let (_never, pod_deadline) = watch::channel(Timestamp::MAX);
@@ -79,7 +80,7 @@ async fn stop_pod(config: &Config, pod: &Arc<Pod>, runs: Vec<Container>, limit: 
             spec: spec.clone(),
             container,
             ip,
-            signal: spec::stop_signal(spec, None),
+            signal: spec::kept_stop_signal(&paths.stop_signal(&spec.name)),
             deadline,
             pod_deadline: pod_deadline.clone(),
         };
@@ -104,7 +105,7 @@ async fn stop_pod(config: &Config, pod: &Arc<Pod>, runs: Vec<Container>, limit: 
         }
     }
     cgroup::empty(&config.instance, &me.uid).await;
-    let (paths, instance, uid) = (Paths::new(config, &me), config.instance.clone(), me.uid.clone());
+    let (instance, uid) = (config.instance.clone(), me.uid.clone());
     match tokio::task::spawn_blocking(move || sandbox::remove_local(&paths, &instance, &uid)).await {
         Ok(Ok(())) => tracing::info!(pod = %me, "stopped"),
         Ok(Err(error)) => tracing::error!(pod = %me, %error, "the stopped pod could not be cleaned up"),

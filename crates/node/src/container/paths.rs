@@ -44,6 +44,10 @@ impl Paths {
     pub(crate) fn termination_message(&self, container: &str, attempt: u32) -> PathBuf {
         self.run_of(container, attempt).join("termination-message")
     }
+    /// The signal that asks the container's run to end, kept where it is found without the image.
+    pub(crate) fn stop_signal(&self, container: &str) -> PathBuf {
+        self.sandbox_dir().join("stop-signals").join(container)
+    }
     pub(crate) fn subpath(&self, container: &str, index: usize) -> PathBuf {
         self.sandbox_dir().join("subpaths").join(container).join(index.to_string())
     }

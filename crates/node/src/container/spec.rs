@@ -269,8 +269,7 @@ fn mounts(inputs: &Inputs<'_>, privileged: bool) -> Value {
             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]}),
         json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", sys]}),
     ];
-    // On v1 the runtime binds each hierarchy writable, whatever the options say: a container could raise its own limits.
-    if inputs.machine.cgroup_v2 && !host_network(inputs.pod) {
+    if !host_network(inputs.pod) {
         all.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", sys]}));
     }
     if host_network(inputs.pod) {
@@ -300,10 +299,23 @@ fn mounts(inputs: &Inputs<'_>, privileged: bool) -> Value {
 }
 
 /// The signal that asks a container to end: the pod's wish, else the image's, else TERM.
-pub(crate) fn stop_signal(container: &Container, image: Option<&ImageConfiguration>) -> i32 {
+pub(crate) fn stop_signal(container: &Container, image: &ImageConfiguration) -> i32 {
     let own = container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone());
-    let image = || image.and_then(|i| i.config().as_ref()).and_then(|c| c.stop_signal().clone());
+    let image = || image.config().as_ref().and_then(|c| c.stop_signal().clone());
     own.or_else(image).and_then(|name| parse_signal(&name)).unwrap_or(libc::SIGTERM)
+}
+
+/// Keeps the signal for whoever stops the container later, perhaps another process, perhaps after the image's name has moved on.
+pub(crate) fn keep_stop_signal(path: &Path, signal: i32) -> std::io::Result<()> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    std::fs::write(path, signal.to_string())
+}
+
+/// What was kept; without it TERM.
+pub(crate) fn kept_stop_signal(path: &Path) -> i32 {
+    std::fs::read_to_string(path).ok().and_then(|text| text.parse().ok()).unwrap_or(libc::SIGTERM)
 }
 
 /// `SIGINT`, `INT`, `2`, `SIGRTMIN+3`.

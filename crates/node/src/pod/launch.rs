@@ -134,6 +134,8 @@ impl Order {
         if let Some(cwd) = cwd.filter(|d| !d.is_empty() && d != "/") {
             rootfs::make_working_directory(root, &cwd, user.uid, user.gid).map_err(|e| Failure::create(format!("working directory {cwd:?}: {e}")))?;
         }
+        let signal = spec::stop_signal(&self.container, &self.prepared.image.config);
+        spec::keep_stop_signal(&self.paths.stop_signal(&self.container.name), signal).map_err(|e| Failure::create(format!("stop signal: {e}")))?;
         let binds = self.binds(environment)?;
         let hostname = etc::kernel_hostname(&self.pod, &self.node.config);
         spec::spec(&Inputs {

@@ -50,6 +50,25 @@ enum Message {
     Removed(Result<(), String>),
 }
 
+impl Message {
+    /// For the log, which must see no secret.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::GatePassed => "waiting at the gate",
+            Self::Sandbox(_) => "sandbox",
+            Self::Volumes(_) => "volumes",
+            Self::Refreshed(_) => "refresh of volumes",
+            Self::Prepared(..) => "image and root",
+            Self::Launched(..) => "launch",
+            Self::PostStarted(..) => "postStart",
+            Self::Ended(..) => "container",
+            Self::Probed(..) => "probe",
+            Self::TornDown(_) => "tear down",
+            Self::Removed(_) => "removal",
+        }
+    }
+}
+
 /// One pod's worker.
 pub(crate) struct Worker {
     node: Arc<Node>,
@@ -254,6 +273,7 @@ impl Worker {
     }
 
     fn take(&mut self, message: Message) {
+        tracing::debug!(pod = %self.me, what = message.name(), "ends");
         match message {
             Message::GatePassed => self.state.gate = Stage::Done(()),
             Message::Sandbox(result) => self.take_sandbox(result),
@@ -578,6 +598,7 @@ impl Worker {
     }
 
     fn begin(&mut self, action: Action) {
+        tracing::debug!(pod = %self.me, ?action, "begins");
         match action {
             Action::PassGate => self.pass_gate(),
             Action::MakeSandbox => self.make_sandbox(),
@@ -716,10 +737,9 @@ impl Worker {
         }
         self.probes.remove(name);
         self.events.container(&self.pod, name, "Killing", message);
-        let image = spec.image.as_deref().and_then(|i| self.node.images.find(i));
         let order = stop::Order {
             pod: self.pod.clone(),
-            signal: spec::stop_signal(&spec, image.as_ref().map(|i| &*i.config)),
+            signal: spec::kept_stop_signal(&self.paths.stop_signal(name)),
             spec,
             container,
             ip: self.ip(),
