@@ -21,6 +21,7 @@ const LINGER: Duration = Duration::from_millis(500);
 
 type Query = [(String, String)];
 
+#[allow(clippy::result_large_err)] // It is the answer itself, and made once a request.
 fn container(entry: &Entry, name: &str) -> Result<Container, Response<String>> {
     let view = entry.view();
     if crate::pod::reference::container(&view.pod, name).is_none() {

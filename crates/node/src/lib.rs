@@ -7,6 +7,8 @@
 //! * `service`, `logs`, `interactive`: what a kubelet serves, on a unix socket.
 //! * `gate`: at most one pod of an identity. `records`: what is found again after a crash.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod agent;
 mod container;
 mod context;

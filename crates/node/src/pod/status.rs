@@ -83,9 +83,7 @@ fn phase(pod: &core::Pod, state: &State, inits: &[core::ContainerStatus], mains:
     }
     if waiting > 0 {
         "Pending"
-    } else if running > 0 || stopped == 0 {
-        "Running"
-    } else if state.stopping.is_some() && busy(state) {
+    } else if running > 0 || stopped == 0 || (state.stopping.is_some() && busy(state)) {
         "Running"
     } else if failed > 0 {
         "Failed"
