@@ -180,11 +180,10 @@ impl Wires {
                 },
                 _ = &mut ended, if !over => over = true,
                 input = next(&mut self.receiver, self.stdin.as_ref()) => match input {
-                    Input::Stdin(data) => if let Some(stdin) = &self.stdin {
-                        if stdin.try_send(data).is_err() {
+                    Input::Stdin(data) => if let Some(stdin) = &self.stdin
+                        && stdin.try_send(data).is_err() {
                             self.stdin = None;
-                        }
-                    },
+                        },
                     Input::StdinClosed => self.stdin = None,
                     Input::Resize { columns, rows } => peer.resize(columns, rows).await,
                     Input::Gone => return true,

@@ -48,11 +48,10 @@ pub(crate) fn prune(dir: &Path, attempt: u32) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let of = name.split('.').next().and_then(|n| n.parse::<u32>().ok());
-        if of.is_some_and(|of| of + 1 < attempt) {
-            if let Err(error) = std::fs::remove_file(entry.path()) {
+        if of.is_some_and(|of| of + 1 < attempt)
+            && let Err(error) = std::fs::remove_file(entry.path()) {
                 tracing::warn!(log = %entry.path().display(), %error, "an old log could not be removed");
             }
-        }
     }
 }
 

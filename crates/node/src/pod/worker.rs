@@ -164,11 +164,10 @@ impl Worker {
                 () = entry.referenced.notified() => self.take_reference(),
                 () = until(wake) => {}
                 () = until_system(self.refresh_at) => self.refresh(),
-                Some(ended) = self.tasks.join_next() => if let Err(error) = ended {
-                    if error.is_panic() {
+                Some(ended) = self.tasks.join_next() => if let Err(error) = ended
+                    && error.is_panic() {
                         tracing::error!(pod = %self.me, %error, "a task of the pod's worker failed; what it was doing is taken up when the agent restarts");
-                    }
-                },
+                    },
             }
         }
         self.finish().await;
@@ -239,12 +238,11 @@ impl Worker {
 
     fn stop(&mut self, why: Stopping) {
         self.cancel.cancel();
-        if let Some(task) = self.gate_task.take() {
-            if self.state.gate.is_working() {
+        if let Some(task) = self.gate_task.take()
+            && self.state.gate.is_working() {
                 task.abort();
                 self.state.gate = Stage::Absent;
             }
-        }
         if !matches!(why, Stopping::Failed { .. }) {
             self.node.gate.leave(&self.me.uid);
         }
@@ -263,11 +261,10 @@ impl Worker {
             *retry_at = now;
         }
         for known in self.state.containers.values_mut() {
-            if let Phase::Waiting { reason, retry_at, .. } = &mut known.phase {
-                if reason == "CreateContainerConfigError" {
+            if let Phase::Waiting { reason, retry_at, .. } = &mut known.phase
+                && reason == "CreateContainerConfigError" {
                     *retry_at = None;
                 }
-            }
         }
         self.refresh();
     }
@@ -363,15 +360,14 @@ impl Worker {
     }
 
     fn take_pull_waiting(&mut self, name: &str, words: &str) {
-        if let Phase::Waiting { reason, message, .. } = &mut self.state.container_mut(name).phase {
-            if reason == "ErrImagePull" {
+        if let Phase::Waiting { reason, message, .. } = &mut self.state.container_mut(name).phase
+            && reason == "ErrImagePull" {
                 let image = reference::container(&self.pod, name).and_then(|c| c.image.clone()).unwrap_or_default();
                 self.events.container(&self.pod, name, "BackOff", format!("Back-off pulling image {image:?}"));
                 self.events.warn_container(&self.pod, name, "Failed", "Error: ImagePullBackOff");
                 *reason = "ImagePullBackOff".to_owned();
                 *message = Some(words.to_owned());
             }
-        }
     }
 
     fn take_failure(&mut self, name: &str, attempt: u32, failure: Failure) {

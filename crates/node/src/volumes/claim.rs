@@ -33,11 +33,10 @@ pub(crate) async fn mount(context: &Context<'_>, name: &str, read_only: bool) ->
     let checked = path.clone();
     let check = move || -> Result<(), String> {
         check_identity(&checked, &ours, &volume_name)?;
-        if let Some(group) = group.filter(|_| !read_only) {
-            if !(on_mismatch && ownership::root_matches(&checked, group)) {
+        if let Some(group) = group.filter(|_| !read_only)
+            && !(on_mismatch && ownership::root_matches(&checked, group)) {
                 ownership::give(&checked, group, false).map_err(|e| format!("fsGroup {group} of {}: {e}", checked.display()))?;
             }
-        }
         Ok(())
     };
     tokio::task::spawn_blocking(check).await.map_err(|e| e.to_string())??;
