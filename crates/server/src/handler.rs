@@ -81,9 +81,7 @@ impl Inner {
                 _ => Err(Failure::method_not_allowed()),
             };
         };
-        if !row.namespaced() && path.namespace.is_some() && path.resource != "namespaces" {
-            return Err(Failure::no_such_path());
-        }
+        check_scope(row, path, verb)?;
         let call = Call {
             server: self,
             row,
@@ -93,14 +91,6 @@ impl Inner {
             headers: &parts.headers,
             accept: Accept { form: Form::Plain, yaml: false },
         };
-        if row.namespaced() && call.namespace.is_none() {
-            // Only the whole collection is reached without a namespace.
-            match (call.name, verb) {
-                ("", "list" | "watch") => {}
-                ("", _) => return Err(Failure::method_not_allowed()),
-                _ => return Err(Failure::no_such_path()),
-            }
-        }
         if let Some(subresource) = path.subresource {
             if let Some(stream) = proxy::Stream::of(row, subresource) {
                 return stream.answer(&call, parts, body, upgrade).await;
@@ -154,6 +144,17 @@ impl Inner {
             return Err(if known { Failure::method_not_allowed() } else { Failure::no_such_path() });
         }
         discovery::answer(self, parts).or_else(|| health::answer(self, parts)).unwrap_or_else(|| Err(Failure::no_such_path()))
+    }
+}
+
+/// Whether a path with, or without, a namespace leads to objects of this row.
+fn check_scope(row: &Row, path: &Path<'_>, verb: &str) -> Result<(), Failure> {
+    match (row.namespaced(), &path.namespace, &path.name) {
+        (false, Some(_), _) if path.resource != "namespaces" => Err(Failure::no_such_path()),
+        // Only the whole collection is reached without a namespace.
+        (true, None, None) if !matches!(verb, "list" | "watch") => Err(Failure::method_not_allowed()),
+        (true, None, Some(_)) => Err(Failure::no_such_path()),
+        _ => Ok(()),
     }
 }
 
