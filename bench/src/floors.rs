@@ -67,7 +67,7 @@ pub(crate) async fn measure(data: &Path, mainstay: &Path, kubectl: &Kubectl, qui
     let api = Api::from_data_dir(data, echo.port)?;
     let tls_ms = round_trips(&api, 1, n * 5).await?.0;
     let tls_per_s = round_trips(&api, 64, n * 2).await?.1;
-    let (record_us, tls_mb_per_s) = one_way(&api, &echo, n * 25).await?;
+    let (record_us, tls_mb_per_s) = one_way(&api, &echo, SMALL_RECORDS).await?;
     Ok(Floors { fsync_ms, container_ms, program_ms, tls_ms, tls_per_s, record_us, tls_mb_per_s, udp_ms, kubectl_ms: median(&starts), process_mib })
 }
 
@@ -150,6 +150,8 @@ fn datagrams(n: usize) -> Result<f64> {
 /// What a client writes first says what the server does with the connection.
 const ECHO: u8 = b'e';
 const POUR: u8 = b'p';
+/// Enough that a coarse CPU clock tells their cost.
+const SMALL_RECORDS: usize = 20_000;
 /// Bytes that are poured in large writes.
 const POURED_BYTES: usize = 64 << 20;
 

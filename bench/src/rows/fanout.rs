@@ -49,7 +49,7 @@ pub(crate) async fn run(lab: &Lab) -> Result<Vec<Figure>> {
         Figure::new("watch fan-out, server CPU an event, 1,000 connections", Unit::Microseconds, own.1)
             .target(Target::AtMost(4.0))
             .real("15.6 µs")
-            .floor(f.record_us, "encrypting 1.2 KB and one write(2)"),
+            .floor(f.record_us, "encrypting 1.2 KB and one write(2) an event, a reader woken by each; less is possible only by writing several events at once"),
         Figure::new("watch fan-out, 10 HTTP/2 connections of 100 watches", Unit::PerSecond, shared.0).target(Target::AtLeast(150_000.0)).real("51,600/s").floor(rate, "as above"),
         Figure::new("watch fan-out, server CPU an event, HTTP/2", Unit::Microseconds, shared.1)
             .target(Target::AtMost(4.0))
