@@ -324,9 +324,11 @@ async fn clean_up(node: Arc<Node>, strangers: Vec<Container>, keep: HashSet<Stri
     }
     let known: HashSet<String> = keep;
     for sandbox in node.network.sandboxes() {
-        if !known.contains(&sandbox.pod) && node.registry.get(&sandbox.pod).is_none()
-            && let Err(error) = node.network.detach(&sandbox.pod).await {
-                tracing::error!(pod = sandbox.pod, %error, "the network of a pod that is no more could not be removed");
-            }
+        if known.contains(&sandbox.pod) || node.registry.get(&sandbox.pod).is_some() {
+            continue;
+        }
+        if let Err(error) = node.network.detach(&sandbox.pod).await {
+            tracing::error!(pod = sandbox.pod, %error, "the network of a pod that is no more could not be removed");
+        }
     }
 }

@@ -180,10 +180,11 @@ impl Wires {
                 },
                 _ = &mut ended, if !over => over = true,
                 input = next(&mut self.receiver, self.stdin.as_ref()) => match input {
-                    Input::Stdin(data) => if let Some(stdin) = &self.stdin
-                        && stdin.try_send(data).is_err() {
+                    Input::Stdin(data) => {
+                        if self.stdin.as_ref().is_some_and(|stdin| stdin.try_send(data).is_err()) {
                             self.stdin = None;
-                        },
+                        }
+                    }
                     Input::StdinClosed => self.stdin = None,
                     Input::Resize { columns, rows } => peer.resize(columns, rows).await,
                     Input::Gone => return true,

@@ -44,15 +44,15 @@ impl Step {
 /// message, never for a period.
 pub(crate) fn step(pod: &Pod, state: &State, now: Timestamp) -> Step {
     let mut step = Step::default();
-    if state.stopping.is_none() && !state.finished
-        && let Some(at) = deadline(pod, state) {
-            if at <= now {
-                let message = "Pod was active on the node longer than the specified deadline".to_owned();
-                step.actions.push(Action::Fail { reason: "DeadlineExceeded", message });
-                return step;
-            }
-            step.wake(at);
+    let alive = state.stopping.is_none() && !state.finished;
+    if let Some(at) = deadline(pod, state).filter(|_| alive) {
+        if at <= now {
+            let message = "Pod was active on the node longer than the specified deadline".to_owned();
+            step.actions.push(Action::Fail { reason: "DeadlineExceeded", message });
+            return step;
         }
+        step.wake(at);
+    }
     if state.stopping.is_some() || state.finished || is_over(pod, state) {
         wind_down(pod, state, now, &mut step);
     } else {
@@ -158,10 +158,9 @@ fn advance(pod: &Pod, state: &State, container: &Container, now: Timestamp, step
     match &known.phase {
         Phase::Waiting { retry_at: Some(at), .. } if *at > now => step.wake(*at),
         Phase::Waiting { .. } => step.actions.push(Action::Prepare { container: name, attempt: known.attempt }),
-        Phase::Prepared
-            if state.sandbox.done().is_some() && state.volumes.done().is_some() => {
-                step.actions.push(Action::Launch { container: name });
-            }
+        Phase::Prepared if state.sandbox.done().is_some() && state.volumes.done().is_some() => {
+            step.actions.push(Action::Launch { container: name });
+        }
         Phase::Running(running) if !running.stopping => {
             let changed = container.image.as_deref().is_some_and(|image| image != running.image);
             let message = match (&running.unhealthy, changed) {

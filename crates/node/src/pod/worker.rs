@@ -164,10 +164,11 @@ impl Worker {
                 () = entry.referenced.notified() => self.take_reference(),
                 () = until(wake) => {}
                 () = until_system(self.refresh_at) => self.refresh(),
-                Some(ended) = self.tasks.join_next() => if let Err(error) = ended
-                    && error.is_panic() {
+                Some(Err(error)) = self.tasks.join_next() => {
+                    if error.is_panic() {
                         tracing::error!(pod = %self.me, %error, "a task of the pod's worker failed; what it was doing is taken up when the agent restarts");
-                    },
+                    }
+                }
             }
         }
         self.finish().await;
