@@ -58,6 +58,10 @@ impl Harness {
         harness
     }
 
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     pub fn volumes(&self) -> PathBuf {
         self.dir.path().join("volumes")
     }

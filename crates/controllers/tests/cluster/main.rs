@@ -5,3 +5,4 @@ mod claims;
 mod garbage;
 mod harness;
 mod namespaces;
+mod statefulsets;
