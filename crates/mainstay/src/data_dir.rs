@@ -126,6 +126,16 @@ impl Locked {
     }
 }
 
+/// One instance at a time chooses ranges and takes them: two that start together must not choose the same.
+pub(crate) async fn choosing_ranges() -> Result<Flock<File>> {
+    let path = Path::new(RUN).join("ranges.lock");
+    let lock = move || {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).with_context(|| format!("open {}", path.display()))?;
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| anyhow::Error::from(e)).with_context(|| format!("lock {}", path.display()))
+    };
+    tokio::task::spawn_blocking(lock).await?
+}
+
 /// Replaces a file: after a crash it is the old one or the new one, whole.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let next = path.with_extension("next");

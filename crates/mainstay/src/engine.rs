@@ -71,6 +71,8 @@ pub(crate) async fn run(data: Locked, options: Options) -> Result<()> {
     port::check(options.port)?;
     let local = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await.with_context(|| format!("listen on port {}", options.port))?;
     data.remember_port(options.port)?;
+    // Held until our addresses are on `lo`, where another instance that starts now will see them.
+    let choosing = crate::data_dir::choosing_ranges().await?;
     let ranges = data.ranges().await?;
     let addresses = Addresses::of(&ranges);
     let pki = Pki::ensure(data.dir().path(), addresses.api, DOMAIN, &node_name())?;
@@ -91,6 +93,7 @@ pub(crate) async fn run(data: Locked, options: Options) -> Result<()> {
     notify::step(&format!("API server answers on {} after {} ms", kubeconfig::url(options.port), begun.elapsed().as_millis()));
 
     let network = Network::open(&data.dir().run_dir(), data.dir().instance(), ranges).await.context("make the pod network")?;
+    drop(choosing);
     let containers = Containers::open(&data.dir().run_dir().join("containers")).context("find containers")?;
     let images = Images::open(&data.dir().path().join("images"))?;
     let client = kube::Client::new(server.local(component()), "default");
@@ -222,6 +225,7 @@ const READY: u8 = 2;
 
 impl Parts {
     fn start(cluster: &Cluster, node: &mainstay_node::Config, images: &Images, network: &Network, containers: &Containers, addresses: &Addresses) -> Self {
+        let host = network.ranges().host();
         let (tell, ready) = watch::channel(0);
         let tell = Arc::new(tell);
         let told = |tell: &Arc<watch::Sender<u8>>| {
@@ -240,7 +244,7 @@ impl Parts {
         parts.spawn(async move { ("node", run.await.map_err(Into::into)) });
         let (of, net) = (cluster.named("kube-proxy"), network.clone());
         parts.spawn(async move { ("service routing", { mainstay_proxy::run(of, net).await; Ok(()) }) });
-        let dns = mainstay_dns::Config { domain: DOMAIN.to_owned(), listen: (addresses.dns, 53).into(), upstreams: Vec::new(), host: None };
+        let dns = mainstay_dns::Config { domain: DOMAIN.to_owned(), listen: (addresses.dns, 53).into(), upstreams: Vec::new(), host: Some(host) };
         let (of, dns_ready) = (cluster.named("dns"), told(&tell));
         parts.spawn(async move { ("DNS", mainstay_dns::run(dns, of, dns_ready).await.context("DNS")) });
         Self { controllers, node: parts, end_node: Some(end_node), ready }
@@ -298,6 +302,8 @@ impl Parts {
 /// Looks twice a day whether a certificate is about to expire.
 async fn renew(engine: Arc<Engine>, server: Server, api: Ipv4Addr, kubeconfig: Option<PathBuf>) {
     let mut timer = tokio::time::interval(Duration::from_secs(12 * 3600));
+    // The start has just looked, and `up` is about to write the kubeconfig.
+    timer.tick().await;
     loop {
         timer.tick().await;
         let data = engine.data.dir();

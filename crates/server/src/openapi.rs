@@ -45,8 +45,7 @@ struct Document {
 pub(crate) async fn answer(server: &Inner, parts: &Parts) -> Option<Answer> {
     let path = parts.uri.path();
     if path == "/openapi/v2" {
-        // kubectl asks for it only where version 3 is missing; it would have to be protobuf.
-        return Some(Err(Failure::not_acceptable()));
+        return Some(Ok(version_2(parts)));
     }
     let rest = path.strip_prefix(ROOT)?;
     if parts.method != Method::GET {
@@ -115,6 +114,20 @@ fn serve(parts: &Parts, document: &Document) -> Answer {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
     }
     Ok(response)
+}
+
+/// kubectl asks version 2 only about a kind that version 3 does not have. An empty document says "not here", so that it goes on to the
+/// words its user needs: `no matches for kind`. Protobuf (gnostic `openapi.v2.Document`: 1 swagger, 2 info{1 title, 2 version}) or JSON, as asked.
+fn version_2(parts: &Parts) -> Response<crate::Body> {
+    const PROTOBUF: &[u8] = b"\x0a\x032.0\x12\x13\x0a\x0aKubernetes\x12\x05v1.36";
+    const JSON: &[u8] = br#"{"swagger":"2.0","info":{"title":"Kubernetes","version":"v1.36"},"paths":{}}"#;
+    let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !accept.contains("protobuf") {
+        return json(200, Bytes::from_static(JSON));
+    }
+    let mut response = json(200, Bytes::from_static(PROTOBUF));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf"));
+    response
 }
 
 fn respond(parts: &Parts, bytes: Bytes, etag: &str, zipped: bool) -> Response<crate::Body> {

@@ -3,6 +3,7 @@
 use crate::data_dir::DataDir;
 use anyhow::{Context as _, Result};
 use std::fs;
+use std::path::Path;
 
 pub(super) fn run(data: &DataDir) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -19,6 +20,9 @@ pub(super) fn run(data: &DataDir) -> Result<()> {
     }
     drop(locked);
     // Only if no other instance lives there.
-    let _ = fs::remove_dir(crate::data_dir::RUN);
+    if fs::read_dir(crate::data_dir::RUN).is_ok_and(|mut left| left.all(|e| e.is_ok_and(|e| e.file_name() == "ranges.lock"))) {
+        let _ = fs::remove_file(Path::new(crate::data_dir::RUN).join("ranges.lock"));
+        let _ = fs::remove_dir(crate::data_dir::RUN);
+    }
     Ok(())
 }

@@ -839,7 +839,9 @@ impl Worker {
     fn publish(&mut self) {
         let view = View { pod: self.pod.clone(), state: Arc::new(self.state.clone()), containers: Arc::new(self.containers.clone()) };
         self.entry.show(view);
-        if self.quiet && self.state.stopping.is_none() {
+        // A pod whose containers all ended while nobody watched gets no sandbox again: its end is told at once.
+        let runs = self.state.containers.values().any(|known| known.running().is_some());
+        if self.quiet && runs && self.state.stopping.is_none() {
             let known = |working: bool, absent: bool| !working && !absent;
             let sandbox = known(self.state.sandbox.is_working(), matches!(self.state.sandbox, Stage::Absent));
             let volumes = known(self.state.volumes.is_working(), matches!(self.state.volumes, Stage::Absent));

@@ -29,10 +29,10 @@ fn main() -> std::process::ExitCode {
     arguments.test_threads.get_or_insert(3);
     let mut trials = Vec::new();
     for (suite, tests) in [("web", web::TESTS), ("postgres", postgres::TESTS), ("kubectl", kubectl::TESTS), ("manifests", manifests::TESTS)] {
-        trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), || guarded(|| run(shared())))));
+        trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), move || guarded(|| run(shared())))));
     }
     for (suite, tests) in [("survival", survival::TESTS), ("instances", instances::TESTS)] {
-        trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), || guarded(run))));
+        trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), move || guarded(run))));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let Some(machine) = SHARED.get() {
