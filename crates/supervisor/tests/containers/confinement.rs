@@ -1,6 +1,6 @@
 //! What a container, and an exec in it, can and cannot do.
 
-use crate::support::{Host, output, within};
+use crate::support::{Host, output, until, within};
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilitiesBuilder, MountBuilder, UserBuilder};
 
 /// Printed by the first process and by an exec: both must say the same.
@@ -20,6 +20,7 @@ async fn the_first_process_and_an_exec_are_confined_alike() {
         let (code, of_exec) = output(&container, &["sh", "-c", STATUS]).await;
         assert_eq!(code, 0, "{of_exec}");
         let of_exec: Vec<_> = of_exec.lines().map(|line| format!("stdout F {line}")).collect();
+        until("what the first process says of itself", || host.log(id).len() >= of_exec.len()).await;
         assert_eq!(host.log(id), of_exec, "{id}");
         let text = of_exec.join("\n");
         // Bits of chown … setfcap without mknod, as CapBnd shows Docker's with 0x8000000 less.
@@ -54,6 +55,7 @@ async fn added_and_dropped_capabilities_are_what_was_asked() {
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         assert!(text.contains(&format!("{set}:\t0000000000000400")), "{text}");
     }
+    until("five lines", || host.log("caps").len() >= 5).await;
     let logged: String = host.log("caps").iter().map(|line| format!("{}\n", line.trim_start_matches("stdout F "))).collect();
     assert_eq!(logged, text);
     container.kill_all().await.unwrap();

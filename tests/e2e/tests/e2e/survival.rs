@@ -57,8 +57,9 @@ fn down_up() {
     k.until("sts/s", "{.status.readyReplicas}", "2", 60);
     let before = k.ok(&["get", "pods,pvc,pv", "-o", "jsonpath={.items[*].metadata.uid}"]);
     machine.down(&[]).expect("down");
-    let left = std::process::Command::new("sh").args(["-c", &format!("grep -l {} /proc/[0-9]*/cmdline 2>/dev/null | wc -l", machine.data_dir.display())]).output().expect("sh");
-    assert_eq!(String::from_utf8_lossy(&left.stdout).trim(), "0", "no process of ours is left");
+    let data = machine.data_dir.to_string_lossy().into_owned();
+    let left = std::fs::read_dir("/proc").expect("proc").flatten().filter(|p| std::fs::read(p.path().join("cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains(&data)));
+    assert_eq!(left.count(), 0, "no process of ours is left");
     machine.up().expect("up");
     k.until("sts/s", "{.status.readyReplicas}", "2", 60);
     assert_eq!(k.ok(&["get", "pods,pvc,pv", "-o", "jsonpath={.items[*].metadata.uid}"]), before, "the same objects");
