@@ -94,6 +94,13 @@ pub(crate) async fn run(data: Locked, options: Options) -> Result<()> {
 
     let network = Network::open(&data.dir().run_dir(), data.dir().instance(), ranges).await.context("make the pod network")?;
     drop(choosing);
+    // Looking for the host's other tenants is also what lets pods through Docker's chain.
+    let looking = network.clone();
+    tokio::spawn(async move {
+        for warning in looking.warnings().await {
+            tracing::warn!("{warning}");
+        }
+    });
     let containers = Containers::open(&data.dir().run_dir().join("containers")).context("find containers")?;
     let images = Images::open(&data.dir().path().join("images"))?;
     let client = kube::Client::new(server.local(component()), "default");
