@@ -4,6 +4,7 @@
 //! walk, the patches and the protobuf decoder; the OpenAPI documents take structure and descriptions from `k8s-openapi`.
 
 mod facts;
+mod fill;
 mod openapi;
 mod protobuf;
 mod quantity;
@@ -12,6 +13,7 @@ mod types;
 mod walk;
 mod wire;
 
+pub use fill::fill;
 pub use openapi::{GroupVersion, Operation, document};
 pub use protobuf::{decode as decode_protobuf, ProtobufError};
 pub use types::{ListType, MergeStrategy, Type, TypeKind, root};

@@ -96,6 +96,8 @@ pub(crate) struct Field {
     pub(crate) pointer: bool,
     /// Go leaves the zero value out.
     pub(crate) omit_empty: bool,
+    /// … of a struct too.
+    pub(crate) omit_zero: bool,
     /// Index into `Arena::extras`; 0 is "nothing special".
     extra: u16,
 }
@@ -311,6 +313,7 @@ impl Builder<'_> {
                 number: if lifted { 0 } else { line.number },
                 pointer: line.flags.contains('p'),
                 omit_empty: line.flags.contains(['o', 'z']),
+                omit_zero: line.flags.contains('z'),
                 extra: self.extra(line),
             });
         }

@@ -7,7 +7,7 @@ use crate::route::{Path, Query};
 use crate::rows::Row;
 use crate::server::Inner;
 use crate::status::Failure;
-use crate::{authorize, discovery, health, openapi, proxy, reviews, verbs};
+use crate::{authorize, discovery, health, openapi, proxy, render, reviews, verbs};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -81,6 +81,25 @@ impl Inner {
                 _ => Err(Failure::method_not_allowed()),
             };
         };
+        let answer = self.of_row(row, parts, path, query, verb, body, upgrade).await;
+        // Upstream adds it before the verb is looked at, so that refusals carry it too (apiserver pkg/endpoints/installer.go).
+        match row.kind.deprecation {
+            Some(text) => Ok(render::warn(answer.unwrap_or_else(Failure::into_response), &[text.to_owned()])),
+            None => answer,
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
+    async fn of_row(
+        self: &Arc<Self>,
+        row: &Arc<Row>,
+        parts: &Parts,
+        path: &Path<'_>,
+        query: &Query<'_>,
+        verb: &'static str,
+        body: Incoming,
+        upgrade: Option<OnUpgrade>,
+    ) -> Answer {
         check_scope(row, path, verb)?;
         let call = Call {
             server: self,

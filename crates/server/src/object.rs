@@ -43,6 +43,7 @@ pub(crate) fn read(row: &Row, object: &Object) -> Result<Value, Failure> {
     if let Some((to_row, _)) = row.kind.convert {
         to_row(&mut value);
         name_kind(&mut value, &row.api_version, row.kind.kind);
+        complete(row, &mut value);
     }
     Ok(value)
 }
@@ -51,8 +52,18 @@ pub(crate) fn read(row: &Row, object: &Object) -> Result<Value, Failure> {
 fn to_stored(row: &Row, value: &mut Value) {
     if let Some((_, from_row)) = row.kind.convert {
         from_row(value);
+        if let Some(shape) = row.stored_shape {
+            mainstay_schema::fill(shape, value);
+        }
     }
     name_kind(value, &row.stored_api_version, row.stored.kind);
+}
+
+/// Adds what Go's encoder would write of what is not set, so that readers, and hashes of what they read, find upstream's bytes.
+pub(crate) fn complete(row: &Row, value: &mut Value) {
+    if let Some(shape) = row.shape {
+        mainstay_schema::fill(shape, value);
+    }
 }
 
 /// Sets `apiVersion` and `kind`.

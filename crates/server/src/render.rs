@@ -53,7 +53,7 @@ pub(crate) fn finish(call: &Call<'_>, code: u16, bytes: Vec<u8>, warnings: &[Str
 }
 
 /// Adds `Warning` headers, which kubectl prints. Bounded as upstream bounds them (4 KiB in total).
-fn warn(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
+pub(crate) fn warn(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
     let mut room = 4096usize;
     for warning in warnings {
         let text: String = warning.chars().filter(|c| !c.is_control()).collect();

@@ -20,6 +20,8 @@ pub(crate) struct Row {
     pub(crate) resource: Arc<str>,
     /// The shape of its objects, where one is known.
     pub(crate) shape: Option<Type>,
+    /// The same of the stored form.
+    pub(crate) stored_shape: Option<Type>,
     /// Held from `admit` to the commit, where two writes must not be given the same (see [`Kind::serialized`]).
     pub(crate) turn: Option<Arc<Mutex<()>>>,
 }
@@ -57,6 +59,7 @@ impl Rows {
                 kind,
                 stored,
                 shape: mainstay_schema::root(&api_version, kind.kind),
+                stored_shape: mainstay_schema::root(&stored.api_version(), stored.kind),
                 stored_api_version: stored.api_version(),
                 api_version,
                 resource: kind.storage.into(),

@@ -196,14 +196,16 @@ pub(crate) async fn modify(
     let _turn = turn(row).await;
     for attempt in 1.. {
         let stored = server.store.get(&key).ok_or_else(|| Failure::not_found(kind, call.name))?;
-        let current = object::read(row, &stored)?;
+        let mut current = object::read(row, &stored)?;
+        // One that an earlier version wrote must not look changed.
+        object::complete(row, &mut current);
         let mut said = Vec::new();
         let mut proposed = propose(&current, &mut said)?;
         check_preconditions(call, &current, &proposed, stored.revision)?;
         match part {
             Part::Whole => prepare_whole(call, &mut proposed, &current)?,
             Part::Status => prepare_status(call, &mut proposed, &current)?,
-            Part::Hook => {}
+            Part::Hook => object::complete(row, &mut proposed),
         }
         *warnings = said;
         if part == Part::Whole {
@@ -257,6 +259,7 @@ fn prepare_whole(call: &Call<'_>, proposed: &mut Value, current: &Value) -> Resu
     (kind.default)(proposed);
     (kind.prepare_update)(proposed, current);
     (kind.admit)(proposed, Some(current), &View(call.server)).map_err(|refusal| Failure::from_refusal(refusal, kind, call.name))?;
+    object::complete(row, proposed);
     let generation = object::metadata(current).get("generation").and_then(Value::as_i64);
     let metadata = metadata_mut(proposed);
     match generation {
@@ -300,6 +303,7 @@ fn prepare_status(call: &Call<'_>, proposed: &mut Value, current: &Value) -> Res
     *proposed = next;
     (kind.default)(proposed);
     (kind.prepare_status)(proposed, current);
+    object::complete(call.row, proposed);
     let mut errors = Errors::default();
     meta::validate_object_meta(proposed, kind, &mut errors);
     meta::validate_object_meta_update(proposed, current, &mut errors);

@@ -242,7 +242,6 @@ fn the_other_kinds() {
         subsets[0].ports[0].protocol: "TCP""#]]);
     check("{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: e}, addressType: IPv4, ports: [{port: 1}]}", expect![[r#"
         addressType: "IPv4"
-        endpoints: []
         metadata.name: "e"
         metadata.namespace: "default"
         ports[0].name: ""

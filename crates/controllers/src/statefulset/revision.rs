@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use mainstay_client::Resource;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -20,31 +20,14 @@ const PREFIX_LIMIT: usize = 223;
 /// `revisionHistoryLimit` when it is not given.
 const HISTORY_LIMIT: i32 = 10;
 
-/// Fields that Go leaves out when they hold their zero value although the API accepts it (`omitempty` on plain values).
-const LEFT_OUT_WHEN_ZERO: [&str; 11] =
-    ["readOnly", "hostNetwork", "hostPID", "hostIPC", "tty", "stdin", "stdinOnce", "value", "subPath", "subPathExpr", "initialDelaySeconds"];
-
-/// Brings JSON into the form in which Go writes the typed object: `null`, empty lists and zero values left out, `resources` of a
-/// container always there (a plain struct), `creationTimestamp` never (1.34 and later).
-fn as_go_writes(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|key, value| {
-                as_go_writes(value);
-                let zero = LEFT_OUT_WHEN_ZERO.contains(&key.as_str()) && (value == &json!(false) || value == &json!("") || value == &json!(0));
-                !(zero || value.is_null() || value.as_array().is_some_and(Vec::is_empty) || key == "creationTimestamp")
-            });
-            for containers in ["containers", "initContainers"] {
-                for container in map.get_mut(containers).and_then(Value::as_array_mut).into_iter().flatten() {
-                    if let Value::Object(container) = container {
-                        container.entry("resources").or_insert_with(|| Value::Object(Map::new()));
-                    }
-                }
-            }
-        }
-        Value::Array(list) => list.iter_mut().for_each(as_go_writes),
-        _ => {}
+/// Brings a template into the form in which Go writes it: what `omitempty` leaves out is not there, what Go always writes (`resources` of a
+/// container, a divisor of "0", `metadata`) is; `creationTimestamp` never (1.34 and later).
+fn as_go_writes(template: &mut Value) {
+    let Some(ty) = mainstay_schema::root("apps/v1", "StatefulSet").and_then(|set| set.field("spec")?.field("template")) else { return };
+    if let Err(issue) = mainstay_schema::check(ty, template) {
+        tracing::warn!(%issue, "a template that the API server let pass does not fit its type");
     }
+    mainstay_schema::fill(ty, template);
 }
 
 /// `{"spec":{"template":{"$patch":"replace",…}}}`.

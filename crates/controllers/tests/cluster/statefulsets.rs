@@ -176,3 +176,44 @@ async fn ten_pods_at_once_and_back() {
     took.sort();
     println!("Parallel with claims, 1 to 10: median {:?}, worst {:?}", took[2], took[4]);
 }
+
+fn compatibility_template(null_timestamp: bool) -> Value {
+    let mut template = json!({"$patch": "replace", "metadata": {"annotations": {"test": "value"}, "labels": {"app": "foo"}}, "spec": {
+        "containers": [{"image": "test", "imagePullPolicy": "Always", "name": "test", "resources": {},
+            "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}],
+        "dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler",
+        "securityContext": {}, "terminationGracePeriodSeconds": 30}});
+    if null_timestamp {
+        template["metadata"]["creationTimestamp"] = Value::Null;
+    }
+    json!({"spec": {"template": template}})
+}
+
+/// The set of upstream's compatibility tests (pkg/controller/statefulset/testdata), as a user would apply it.
+fn compatibility_set(name: &str) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name}, "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "foo"}},
+        "template": {"metadata": {"labels": {"app": "foo"}, "annotations": {"test": "value"}}, "spec": {"containers": [{"name": "test", "image": "test"}]}}}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_applied_set_gets_the_revision_that_upstream_names() {
+    let harness = Harness::start().await;
+    harness.create("/apis/apps/v1/namespaces/x/statefulsets", compatibility_set("test")).await;
+    let revision = harness.wait("/apis/apps/v1/namespaces/x/controllerrevisions/test-776999688b", |revision| !revision.is_null()).await;
+    assert_eq!(revision["data"], compatibility_template(false));
+    assert_eq!(revision["metadata"]["labels"], json!({"app": "foo", "controller.kubernetes.io/hash": "776999688b"}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revision_that_upstream_1_33_wrote_is_used_on() {
+    let harness = Harness::start().await;
+    let labels = json!({"app": "foo", "controller.kubernetes.io/hash": "c77f6d978"});
+    let revision = json!({"metadata": {"name": "test-c77f6d978", "labels": labels}, "data": compatibility_template(true), "revision": 1});
+    let kept = harness.create("/apis/apps/v1/namespaces/x/controllerrevisions", revision).await;
+    assert_eq!(kept["data"], compatibility_template(true), "a revision's data are kept as they came");
+    harness.create("/apis/apps/v1/namespaces/x/statefulsets", compatibility_set("test")).await;
+    let set = harness.wait("/apis/apps/v1/namespaces/x/statefulsets/test", |set| !set["status"]["updateRevision"].is_null()).await;
+    assert_eq!(set["status"]["updateRevision"], "test-c77f6d978");
+    let all = harness.get("/apis/apps/v1/namespaces/x/controllerrevisions").await;
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(1), "{all}");
+}

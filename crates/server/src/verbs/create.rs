@@ -92,6 +92,7 @@ fn prepare(call: &Call<'_>, value: &mut Value, name: &str) -> Result<(), Failure
     (kind.default)(value);
     (kind.prepare_create)(value, &view);
     (kind.admit)(value, None, &view).map_err(|refusal| Failure::from_refusal(refusal, kind, name))?;
+    object::complete(call.row, value);
     let mut errors = Errors::default();
     meta::validate_object_meta(value, kind, &mut errors);
     (kind.validate)(value, &mut errors);

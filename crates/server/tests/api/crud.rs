@@ -203,3 +203,53 @@ async fn a_protobuf_body_is_understood() {
     let created = api.send(request("POST", path, &headers, &body[..])).await.expect(201).json();
     assert_eq!((&created["data"], &created["type"]), (&json!({"a": "Yg=="}), &json!("Opaque")));
 }
+
+#[tokio::test]
+async fn objects_read_as_go_writes_them() {
+    let api = Api::new().await;
+    let event = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "namespace": "default"}, "reason": "R", "message": "m", "type": "Normal"});
+    let event = api.post("/api/v1/namespaces/default/events", event).await.expect(201).json();
+    assert!(event.get("eventTime").is_some_and(Value::is_null) && event.get("firstTimestamp").is_some_and(Value::is_null), "{event}");
+    assert_eq!((&event["source"], &event["reportingInstance"]), (&json!({}), &json!("")));
+    let newer = api.get("/apis/events.k8s.io/v1/namespaces/default/events/e").await.expect(200).json();
+    assert!(newer.get("deprecatedFirstTimestamp").is_some_and(Value::is_null) && newer.get("firstTimestamp").is_none(), "{newer}");
+    let slice = json!({"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}]});
+    let path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let slice = api.post(path, slice).await.expect(201).json();
+    assert!(slice["ports"].is_null() && slice.get("ports").is_some() && slice["endpoints"][0]["conditions"] == json!({}), "{slice}");
+    // What was read can be written again, and nothing changes.
+    let again = api.put(&format!("{path}/s"), slice.clone()).await.expect(200).json();
+    assert_eq!(again, slice);
+    let set = api.post(SETS, set("web")).await.expect(201).json();
+    assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["resources"], json!({}));
+    assert_eq!((set["spec"]["template"]["metadata"].get("creationTimestamp"), &set["status"]), (None, &json!({"replicas": 0, "availableReplicas": 0})));
+    let condition = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    api.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await.expect(201);
+    api.post(PODS, pod("p")).await.expect(201);
+    let pod = api.typed("PATCH", &format!("{PODS}/p/status"), "application/strategic-merge-patch+json", condition.to_string()).await.expect(200).json();
+    let ready = &pod["status"]["conditions"][0];
+    assert!(ready.get("lastProbeTime").is_some_and(Value::is_null), "{ready}");
+}
+
+#[tokio::test]
+async fn a_deprecated_kind_warns_on_every_verb() {
+    const WARNING: &str = "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\"";
+    let api = Api::new().await;
+    let path = "/api/v1/namespaces/default/endpoints";
+    let one = format!("{path}/e");
+    let object = json!({"metadata": {"name": "e"}});
+    for answer in [
+        api.post(path, object.clone()).await.expect(201),
+        api.get(path).await.expect(200),
+        api.get(&one).await.expect(200),
+        api.put(&one, object).await.expect(200),
+        api.merge(&one, json!({"metadata": {"labels": {"a": "b"}}})).await.expect(200),
+        api.get(&format!("{path}?watch=true&timeoutSeconds=1")).await.expect(200),
+        api.delete(&one, Value::Null).await.expect(200),
+        api.delete(path, Value::Null).await.expect(200),
+        api.get(&one).await.expect(404),
+    ] {
+        assert_eq!(answer.warnings(), [WARNING], "{}", answer.text);
+    }
+    assert!(api.get("/apis/discovery.k8s.io/v1/endpointslices").await.expect(200).warnings().is_empty());
+}

@@ -36,8 +36,6 @@ fn ports(slice: &Value) -> String {
 }
 
 pub(super) fn default(slice: &mut Value) {
-    fill(slice, "endpoints", Vec::<Value>::new());
-    fill(slice, "ports", Vec::<Value>::new());
     for port in items_mut(slice, "ports") {
         fill(port, "name", "");
         fill_text(port, "protocol", "TCP");
