@@ -19,8 +19,11 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Names the parts; starts nothing.
+    /// Names the parts; starts nothing. `$MAINSTAY_E2E_PORT` moves all ports, so that two runs fit on one host.
     pub fn new(name: &str, port: u16) -> Self {
+        const FIRST: u16 = 16443;
+        let moved = std::env::var("MAINSTAY_E2E_PORT").map_or(FIRST, |first| first.parse().expect("MAINSTAY_E2E_PORT is a port"));
+        let port = moved + (port - FIRST);
         let base = std::env::temp_dir().join(format!("mainstay-e2e-{name}-{}", std::process::id()));
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
         let program = std::env::var_os("MAINSTAY").map_or_else(|| target.join("debug/mainstay"), PathBuf::from);
@@ -56,6 +59,13 @@ impl Machine {
         let data = self.data();
         let kubeconfig = self.kubeconfig.to_string_lossy();
         self.run(&[&["down", "--data-dir", &data, "--kubeconfig", &kubeconfig], more].concat())
+    }
+
+    /// `mainstay down --purge`, and then what the test itself made: nothing is left.
+    pub fn purge(&self) -> Result<()> {
+        self.down(&["--purge", "--yes", "--timeout", "20"])?;
+        let base = self.kubeconfig.parent().context("kubeconfig has a directory")?;
+        std::fs::remove_dir_all(base).with_context(|| format!("remove {}", base.display()))
     }
 
     /// `mainstay status -o json`.

@@ -29,7 +29,8 @@ fn side_by_side() {
     assert_eq!(second.kubectl().field("pod/p", "{.status.phase}"), "Running", "the other is untouched");
     assert!(!first.data_dir.exists());
     assert!(!std::fs::read_to_string(&first.kubeconfig).expect("it was there before").contains("mainstay"));
-    second.down(&["--purge", "--yes", "--timeout", "5"]).expect("purge the second");
+    std::fs::remove_dir_all(first.kubeconfig.parent().expect("a directory")).expect("remove");
+    second.purge().expect("purge the second");
     let left = traces(&second);
     assert!(left.lines().next() == Some("0") && left.lines().last() == Some("0"), "left behind: {left}");
 }
@@ -55,5 +56,5 @@ fn refusals() {
     assert!(words.contains("store") && words.lines().count() < 12, "{words}");
     let unprivileged = Command::new("setpriv").args(["--reuid", "65534", "--clear-groups"]).arg(&machine.program).arg("up").output().expect("setpriv");
     assert!(!unprivileged.status.success() && String::from_utf8_lossy(&unprivileged.stderr).contains("needs root"));
-    let _ = machine.down(&["--purge", "--yes"]);
+    machine.purge().expect("purge");
 }

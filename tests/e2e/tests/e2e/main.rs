@@ -40,7 +40,7 @@ fn main() -> std::process::ExitCode {
             eprintln!("engine log: {}", machine.data_dir.join("engine.log").display());
             let _ = std::fs::copy(machine.data_dir.join("engine.log"), std::env::temp_dir().join("mainstay-e2e-engine.log"));
         }
-        if let Err(error) = machine.down(&["--purge", "--yes", "--timeout", "20"]) {
+        if let Err(error) = machine.purge() {
             eprintln!("purge: {error:#}");
             return std::process::ExitCode::FAILURE;
         }

@@ -47,7 +47,7 @@ fn adopted() {
     assert_eq!(k.ok(&["exec", "s-0", "--", "sh", "-c", "wc -l < /data/starts"]), "1", "started once");
     let lines: Vec<u64> = k.ok(&["logs", "s-0"]).lines().filter_map(|l| l.strip_prefix("line ")?.parse().ok()).collect();
     assert!(lines.windows(2).all(|w| w[1] == w[0] + 1) && lines.len() > 10, "no line is missing");
-    machine.down(&["--purge", "--yes"]).expect("purge");
+    machine.purge().expect("purge");
 }
 
 fn down_up() {
@@ -67,5 +67,5 @@ fn down_up() {
         let starts = k.run(&["exec", "s-1", "--", "sh", "-c", "wc -l < /data/starts"]).out;
         if starts.trim() == "2" { Ok(()) } else { Err(starts) }
     });
-    machine.down(&["--purge", "--yes"]).expect("purge");
+    machine.purge().expect("purge");
 }
