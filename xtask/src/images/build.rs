@@ -161,6 +161,7 @@ impl Root {
         let mut command = Command::new("chroot");
         command.arg(&self.path).args(["/bin/sh", "-c", &script]).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8");
         command.envs(env.iter().map(|(k, v)| (k, v)));
+        command.envs(["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS"].map(|name| (name, LENT_BUNDLE)));
         let output = command.output().context("chroot")?;
         drop(lent);
         ensure!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -201,6 +202,20 @@ impl Drop for Root {
     }
 }
 
+/// Where a RUN finds the certificates this machine trusts. A copy, in a place no package writes to: with `/etc/ssl/certs` itself lent,
+/// installing `ca-certificates` in the image would rewrite the machine's bundle, and leave the image without one.
+const LENT_BUNDLE: &str = "/run/lent-certificates.crt";
+
+/// The machine's bundle and the certificates its administrator added, in one file.
+fn certificates(copy: &Path) -> Result<()> {
+    let mut bundle = fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
+    for added in fs::read_dir("/usr/local/share/ca-certificates").into_iter().flatten().flatten() {
+        bundle.extend(fs::read(added.path()).unwrap_or_default());
+        bundle.push(b'\n');
+    }
+    fs::write(copy, bundle).with_context(|| format!("write {}", copy.display()))
+}
+
 /// What a RUN borrows from the machine and the image must not keep.
 struct Lent(Vec<PathBuf>, Vec<PathBuf>);
 
@@ -212,16 +227,19 @@ impl Lent {
             mount(Some("proc"), &proc, Some("proc"), MsFlags::empty(), None::<&str>).context("mount proc")?;
             lent.0.push(proc);
         }
-        for (source, directory) in [("/etc/resolv.conf", false), ("/etc/apt/apt.conf.d", true), ("/etc/ssl/certs", true), ("/dev/null", false), ("/dev/urandom", false)] {
-            let target = root.join(source.trim_start_matches('/'));
-            if !Path::new(source).exists() || !target.parent().is_some_and(|p| p.is_dir() || source == "/etc/ssl/certs") {
+        let bundle = root.with_file_name("certificates.crt");
+        certificates(&bundle)?;
+        let same = |path: &'static str| (PathBuf::from(path), path);
+        for (source, place) in [same("/etc/resolv.conf"), same("/etc/apt/apt.conf.d"), (bundle, LENT_BUNDLE), same("/dev/null"), same("/dev/urandom")] {
+            let target = root.join(place.trim_start_matches('/'));
+            if !source.exists() || !target.parent().is_some_and(Path::is_dir) {
                 continue;
             }
             if !target.exists() {
-                if directory { fs::create_dir_all(&target)? } else { drop(fs::File::create(&target)?) }
+                if source.is_dir() { fs::create_dir_all(&target)? } else { drop(fs::File::create(&target)?) }
                 lent.1.push(target.clone());
             }
-            mount(Some(source), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>).with_context(|| format!("lend {source}"))?;
+            mount(Some(&source), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>).with_context(|| format!("lend {place}"))?;
             lent.0.push(target);
         }
         Ok(lent)
