@@ -7,10 +7,11 @@ mod archive;
 mod build;
 mod containerfile;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Arguments of `cargo xtask images`.
@@ -31,23 +32,54 @@ pub fn run(args: &Args) -> Result<()> {
     let names = if args.names.is_empty() { all()? } else { args.names.clone() };
     fs::create_dir_all(&args.out)?;
     let out = args.out.canonicalize()?;
-    for name in &names {
-        let dir = Path::new("images").join(name);
+    let mut missing = Vec::new();
+    for name in names {
+        let dir = Path::new("images").join(&name);
         ensure!(dir.join("Containerfile").is_file(), "images/{name}/Containerfile does not exist; there are: {}", all()?.join(", "));
-        let (archive, stamp) = (out.join(format!("{name}.tar")), out.join(format!("{name}.key")));
-        let key = key(&dir)?;
-        if !args.force && archive.is_file() && fs::read_to_string(&stamp).is_ok_and(|k| k == key) {
-            println!("{name:<12} up to date");
-            continue;
+        let image = Image { key: key(&dir)?, archive: out.join(format!("{name}.tar")), stamp: out.join(format!("{name}.key")), name, dir };
+        if !args.force && image.archive.is_file() && fs::read_to_string(&image.stamp).is_ok_and(|k| k == image.key) {
+            println!("{:<12} up to date", image.name);
+        } else {
+            missing.push(image);
         }
-        ensure!(nix::unistd::geteuid().is_root(), "building images needs root: run it with sudo");
-        let start = Instant::now();
-        let tags = build::image(&dir, &out, &archive).with_context(|| format!("build images/{name}"))?;
-        fs::write(&stamp, key)?;
-        let size = fs::metadata(&archive)?.len() / 1_000_000;
-        println!("{name:<12} {} ({size} MB, {:.0} s)", tags.join(" "), start.elapsed().as_secs_f64());
     }
-    Ok(())
+    if missing.is_empty() {
+        return Ok(());
+    }
+    ensure!(nix::unistd::geteuid().is_root(), "building images needs root: run it with sudo");
+    build::base(&out)?;
+    // Two at a time: one waits for the network while the other packs.
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let work = || -> Result<()> {
+            while let Some(image) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                image.build(&out)?;
+            }
+            Ok(())
+        };
+        let workers: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("a builder panicked")))
+    })
+}
+
+/// An image to build.
+struct Image {
+    name: String,
+    dir: PathBuf,
+    key: String,
+    archive: PathBuf,
+    stamp: PathBuf,
+}
+
+impl Image {
+    fn build(&self, out: &Path) -> Result<()> {
+        let start = Instant::now();
+        let tags = build::image(&self.dir, out, &self.archive).with_context(|| format!("build images/{}", self.name))?;
+        fs::write(&self.stamp, &self.key)?;
+        let size = fs::metadata(&self.archive)?.len() / 1_000_000;
+        println!("{:<12} {} ({size} MB, {:.0} s)", self.name, tags.join(" "), start.elapsed().as_secs_f64());
+        Ok(())
+    }
 }
 
 fn all() -> Result<Vec<String>> {

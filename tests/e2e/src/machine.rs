@@ -32,9 +32,14 @@ impl Machine {
 
     /// `mainstay up`, with the images of the examples imported.
     pub fn start(name: &str, port: u16) -> Result<Self> {
+        Self::start_with(name, port, &["busybox", "curl", "nginx", "postgres"])
+    }
+
+    /// `mainstay up`, with these images.
+    pub fn start_with(name: &str, port: u16, images: &[&str]) -> Result<Self> {
         let machine = Self::new(name, port);
         std::fs::create_dir_all(machine.kubeconfig.parent().context("kubeconfig has a directory")?)?;
-        machine.import(&["busybox", "curl", "nginx", "postgres"])?;
+        machine.import(images)?;
         machine.up()?;
         Ok(machine)
     }

@@ -5,14 +5,18 @@ use super::containerfile::{Stage, Step, parse};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A finished stage: its layers (directories, bottom first) and its configuration.
 #[derive(Clone, Default)]
 struct Built {
+    /// A digest of everything that made it.
+    key: String,
     layers: Vec<PathBuf>,
     config: Map<String, Value>,
     env: Vec<(String, String)>,
@@ -22,12 +26,13 @@ struct Built {
 /// Builds one image into `archive`; returns its names.
 pub(super) fn image(dir: &Path, cache: &Path, archive: &Path) -> Result<Vec<String>> {
     let stages = parse(&fs::read_to_string(dir.join("Containerfile"))?)?;
-    let work = cache.join(format!("build-{}", std::process::id()));
+    let name = dir.file_name().context("an image has a name")?.to_string_lossy();
+    let work = cache.join(format!("build-{name}-{}", std::process::id()));
     let result = (|| {
         let mut done: HashMap<String, Built> = HashMap::new();
         let mut last = Built::default();
         for (number, stage) in stages.iter().enumerate() {
-            last = run_stage(stage, dir, cache, &work.join(number.to_string()), &done)?;
+            last = kept_stage(stage, dir, cache, &work.join(number.to_string()), &done)?;
             done.insert(stage.name.clone().unwrap_or_else(|| number.to_string()), last.clone());
         }
         let names = names(&last)?;
@@ -38,22 +43,69 @@ pub(super) fn image(dir: &Path, cache: &Path, archive: &Path) -> Result<Vec<Stri
     result
 }
 
-fn run_stage(stage: &Stage, dir: &Path, cache: &Path, work: &Path, done: &HashMap<String, Built>) -> Result<Built> {
-    let mut built = match (stage.from.as_str(), done.get(&stage.from)) {
-        (_, Some(earlier)) => earlier.clone(),
-        ("scratch", None) => Built::default(),
-        (from, None) => match from.strip_prefix("debian:") {
-            Some("12-slim" | "12" | "bookworm-slim") => Built { layers: vec![base(cache)?], ..Built::default() },
-            _ => bail!("FROM {from}: only scratch, debian:12-slim and earlier stages can be had without a registry"),
-        },
-    };
-    let upper = work.join("upper");
-    fs::create_dir_all(&upper)?;
-    let root = Root::mount(&built.layers, &upper, work)?;
+/// A stage with a name is kept under what made it, so that images whose files begin with the same stage (a Java runtime, say) build and
+/// store it once.
+fn kept_stage(stage: &Stage, dir: &Path, cache: &Path, work: &Path, done: &HashMap<String, Built>) -> Result<Built> {
+    /// Images are built side by side; each waits for a stage that another is making.
+    static MAKING: Mutex<BTreeMap<String, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    if stage.name.is_none() {
+        fs::create_dir_all(work)?;
+        return run_stage(stage, dir, cache, work, &work.join("upper"), done);
+    }
+    let key = stage_key(stage, dir, done)?;
+    let making = MAKING.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default().clone();
+    let _making = making.lock().unwrap_or_else(PoisonError::into_inner);
+    let (upper, whole) = (cache.join("stages").join(&key), cache.join("stages").join(format!("{key}.whole")));
+    let mut built;
+    if whole.is_file() {
+        built = from(&stage.from, cache, done)?;
+        configure(&mut built, stage);
+        built.layers.push(upper);
+    } else {
+        // What an interrupted build left.
+        if upper.exists() {
+            fs::remove_dir_all(&upper)?;
+        }
+        built = run_stage(stage, dir, cache, work, &upper, done)?;
+        fs::write(&whole, "")?;
+    }
+    built.key = key;
+    Ok(built)
+}
+
+/// A digest of what a stage is made from: where it begins, its steps, the files it copies.
+fn stage_key(stage: &Stage, dir: &Path, done: &HashMap<String, Built>) -> Result<String> {
+    let mut hash = Sha256::new();
+    let stage_of = |name: &str| done.get(name).map_or(name.to_owned(), |b| b.key.clone());
+    hash.update(format!("stage 1\0{}\0{:?}", stage_of(&stage.from), stage.steps));
     for step in &stage.steps {
         match step {
-            Step::Run(line) => root.run(line, &built.env).with_context(|| format!("RUN {line}"))?,
-            Step::Copy { from, chmod, sources, target } => root.copy(from.as_deref(), chmod.as_deref(), sources, target, dir, done)?,
+            Step::Copy { from: Some(from), .. } => hash.update(stage_of(from)),
+            Step::Copy { from: None, sources, .. } => {
+                for source in sources {
+                    hash.update(fs::read(dir.join(source)).with_context(|| format!("COPY {source}"))?);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(archive::hex(&hash.finalize())[..16].to_owned())
+}
+
+/// Where a stage begins.
+fn from(name: &str, cache: &Path, done: &HashMap<String, Built>) -> Result<Built> {
+    Ok(match (name, done.get(name)) {
+        (_, Some(earlier)) => earlier.clone(),
+        ("scratch", None) => Built::default(),
+        ("debian:12-slim" | "debian:12" | "debian:bookworm-slim", None) => Built { layers: vec![base(cache)?], ..Built::default() },
+        _ => bail!("FROM {name}: only scratch, debian:12-slim and earlier stages can be had without a registry"),
+    })
+}
+
+/// The steps that change only the configuration.
+fn configure(built: &mut Built, stage: &Stage) {
+    for step in &stage.steps {
+        match step {
             Step::Env(key, value) => {
                 let value = expand(value, &built.env);
                 built.env.retain(|(k, _)| k != key);
@@ -61,10 +113,28 @@ fn run_stage(stage: &Stage, dir: &Path, cache: &Path, work: &Path, done: &HashMa
             }
             Step::Label(key, value) => built.labels.push((key.clone(), value.clone())),
             Step::Set(word, values) => set(&mut built.config, word, values),
+            Step::Run(_) | Step::Copy { .. } => {}
         }
     }
+}
+
+fn run_stage(stage: &Stage, dir: &Path, cache: &Path, work: &Path, upper: &Path, done: &HashMap<String, Built>) -> Result<Built> {
+    let mut built = from(&stage.from, cache, done)?;
+    fs::create_dir_all(upper)?;
+    // An overlay's working directory must be on the file system of its upper directory, and is unique to it.
+    fs::create_dir_all(work)?;
+    let root = Root::mount(&built.layers, upper, work)?;
+    for step in &stage.steps {
+        match step {
+            Step::Run(line) => root.run(line, &built.env).with_context(|| format!("RUN {line}"))?,
+            Step::Copy { from, chmod, sources, target } => root.copy(from.as_deref(), chmod.as_deref(), sources, target, dir, done)?,
+            Step::Env(..) | Step::Label(..) | Step::Set(..) => {}
+        }
+        // In order: a RUN sees the variables set above it.
+        configure(&mut built, &Stage { steps: vec![step.clone()], ..Stage::default() });
+    }
     drop(root);
-    built.layers.push(upper);
+    built.layers.push(upper.to_owned());
     Ok(built)
 }
 
@@ -117,7 +187,7 @@ fn upstream_version(package: &str) -> String {
 }
 
 /// Debian 12, minimal, without documentation; made once.
-fn base(cache: &Path) -> Result<PathBuf> {
+pub(super) fn base(cache: &Path) -> Result<PathBuf> {
     let dir = cache.join("debian-12");
     if dir.join("etc/os-release").exists() {
         return Ok(dir);
@@ -162,6 +232,9 @@ impl Root {
         command.arg(&self.path).args(["/bin/sh", "-c", &script]).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8");
         command.envs(env.iter().map(|(k, v)| (k, v)));
         command.envs(["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS"].map(|name| (name, LENT_BUNDLE)));
+        if Path::new(JAVA_CERTIFICATES).is_file() {
+            command.env("MAVEN_OPTS", format!("-Djavax.net.ssl.trustStore={LENT_KEY_STORE} -Djavax.net.ssl.trustStorePassword=changeit"));
+        }
         let output = command.output().context("chroot")?;
         drop(lent);
         ensure!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -206,6 +279,10 @@ impl Drop for Root {
 /// installing `ca-certificates` in the image would rewrite the machine's bundle, and leave the image without one.
 const LENT_BUNDLE: &str = "/run/lent-certificates.crt";
 
+/// The same for Java, which reads only its own format; lent where the machine has it.
+const LENT_KEY_STORE: &str = "/run/lent-certificates.jks";
+const JAVA_CERTIFICATES: &str = "/etc/ssl/certs/java/cacerts";
+
 /// The machine's bundle and the certificates its administrator added, in one file.
 fn certificates(copy: &Path) -> Result<()> {
     let mut bundle = fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
@@ -230,7 +307,7 @@ impl Lent {
         let bundle = root.with_file_name("certificates.crt");
         certificates(&bundle)?;
         let same = |path: &'static str| (PathBuf::from(path), path);
-        for (source, place) in [same("/etc/resolv.conf"), same("/etc/apt/apt.conf.d"), (bundle, LENT_BUNDLE), same("/dev/null"), same("/dev/urandom")] {
+        for (source, place) in [same("/etc/resolv.conf"), same("/etc/apt/apt.conf.d"), (bundle, LENT_BUNDLE), (PathBuf::from(JAVA_CERTIFICATES), LENT_KEY_STORE), same("/dev/null"), same("/dev/urandom")] {
             let target = root.join(place.trim_start_matches('/'));
             if !source.exists() || !target.parent().is_some_and(Path::is_dir) {
                 continue;

@@ -14,7 +14,7 @@ pub(super) struct Stage {
 }
 
 /// One instruction.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// A shell line.
     Run(String),
@@ -68,7 +68,7 @@ fn logical_lines(text: &str) -> Vec<String> {
     let mut open = String::new();
     for line in text.lines().filter(|l| !l.trim_start().starts_with('#')) {
         match line.strip_suffix('\\') {
-            Some(part) => open.push_str(&format!("{part}\n")),
+            Some(part) => open.push_str(part),
             None => {
                 open.push_str(line);
                 let whole = std::mem::take(&mut open);
@@ -123,7 +123,7 @@ mod tests {
     fn stages_steps_and_continued_lines_are_read() {
         let stages = parse("# note\nFROM debian:12-slim AS build\nRUN a && \\\n    b\nFROM scratch\nCOPY --from=build --chmod=755 /x /y /z/\nENV A=1 B=\"two words\"\nCMD [\"sh\"]\nUSER 999:999\n").unwrap();
         assert_eq!(stages[0].name.as_deref(), Some("build"));
-        assert_eq!(stages[0].steps, [Step::Run("a && \n    b".into())]);
+        assert_eq!(stages[0].steps, [Step::Run("a &&     b".into())]);
         assert_eq!(stages[1].from, "scratch");
         assert_eq!(stages[1].steps[0], Step::Copy { from: Some("build".into()), chmod: Some("755".into()), sources: vec!["/x".into(), "/y".into()], target: "/z/".into() });
         assert_eq!(stages[1].steps[2], Step::Env("B".into(), "two words".into()));

@@ -5,6 +5,8 @@
 mod instances;
 mod kubectl;
 mod manifests;
+mod mongodb;
+mod own;
 mod postgres;
 mod survival;
 mod web;
@@ -31,7 +33,7 @@ fn main() -> std::process::ExitCode {
     for (suite, tests) in [("web", web::TESTS), ("postgres", postgres::TESTS), ("kubectl", kubectl::TESTS), ("manifests", manifests::TESTS)] {
         trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), move || guarded(|| run(shared())))));
     }
-    for (suite, tests) in [("survival", survival::TESTS), ("instances", instances::TESTS)] {
+    for (suite, tests) in [("survival", survival::TESTS), ("instances", instances::TESTS), ("mongodb", mongodb::TESTS)] {
         trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), move || guarded(run))));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
