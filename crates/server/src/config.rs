@@ -3,6 +3,7 @@
 use mainstay_api::Settings;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Keys and certificates, PEM. Made and renewed by `mainstay::pki`.
 #[derive(Clone)]
@@ -49,4 +50,34 @@ pub struct Config {
     pub api_endpoint: (Ipv4Addr, u16),
     /// Where pods reach the cluster's DNS: the endpoint of the `kube-dns` service.
     pub dns_endpoint: (Ipv4Addr, u16),
+}
+
+/// How long a client may make a connection wait, and how many there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From the connection to the end of the TLS handshake.
+    pub handshake: Duration,
+    /// To the end of a request's headers, and between two requests of HTTP/1.1; upstream closes at 32 s.
+    pub headers: Duration,
+    /// From the handshake to the first request.
+    pub first_request: Duration,
+    /// To the end of a request's body; upstream's `--request-timeout`.
+    pub body: Duration,
+    /// After which a client that no longer answers is given up, at most and to the second: a watcher whose machine is gone.
+    pub silence: Duration,
+    /// Connections at once. Past it new ones are closed: a client tries again.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            headers: Duration::from_secs(30),
+            first_request: Duration::from_secs(30),
+            body: Duration::from_secs(60),
+            silence: Duration::from_secs(60),
+            connections: 20_000,
+        }
+    }
 }

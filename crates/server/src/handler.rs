@@ -76,8 +76,10 @@ impl Inner {
         };
         let Some(row) = self.rows.find(path.group, path.version, path.resource) else {
             let review = reviews::find(path).ok_or_else(Failure::no_such_path)?;
+            // What is not stored has neither rows nor metadata to show.
+            negotiate::plain(&parts.headers)?;
             return match verb {
-                "create" => review(self, &caller.identity, parts, &body::read(body, self.config.body_limit_bytes).await?),
+                "create" => review(self, &caller.identity, parts, &self.read_body(body).await?),
                 _ => Err(Failure::method_not_allowed()),
             };
         };
@@ -139,8 +141,14 @@ impl Inner {
     async fn read(&self, verb: &str, body: Incoming) -> Result<Bytes, Failure> {
         match verb {
             "get" | "list" | "watch" => Ok(Bytes::new()),
-            _ => body::read(body, self.config.body_limit_bytes).await,
+            _ => self.read_body(body).await,
         }
+    }
+
+    /// The whole body, of a client that takes neither too much room nor too much time.
+    async fn read_body(&self, body: Incoming) -> Result<Bytes, Failure> {
+        let reading = body::read(body, self.config.body_limit_bytes);
+        tokio::time::timeout(self.limits.body, reading).await.unwrap_or_else(|_| Err(Failure::timeout()))
     }
 
     /// What is no resource: discovery, health, version.

@@ -4,7 +4,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `tls`, `authenticate`, `authorize` | who is asking, over what, and may they |
+//! | `tls`, `authenticate`, `impersonate`, `authorize` | who is asking, over what, and may they |
 //! | `handler`, `route`, `negotiate`, `decode` | from bytes to a call: path, query, what the client accepts, what it sent |
 //! | `rows`, `object`, `select`, `write`, `view` | from a call to the store: rows of the table of kinds, stored bytes, selectors, the write pipeline |
 //! | `verbs/` | one file a verb |
@@ -22,6 +22,7 @@ mod discovery;
 mod handler;
 mod health;
 mod identity;
+mod impersonate;
 mod metrics;
 mod namespaces;
 mod negotiate;
@@ -43,6 +44,6 @@ mod view;
 mod write;
 
 pub use bootstrap::BootstrapError;
-pub use config::{Config, NodeEndpoints, Pki};
+pub use config::{Config, Limits, NodeEndpoints, Pki};
 pub use identity::Identity;
 pub use server::{Body, Local, Server};

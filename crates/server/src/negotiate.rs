@@ -35,6 +35,14 @@ pub(crate) fn accept(headers: &HeaderMap) -> Result<Accept, Failure> {
     offers.first().map(|offer| offer.1).ok_or_else(Failure::not_acceptable)
 }
 
+/// Refuses who takes nothing but rows or metadata of what has neither.
+pub(crate) fn plain(headers: &HeaderMap) -> Result<(), Failure> {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut offers = values.flat_map(|value| value.split(',')).filter(|offer| quality(offer).is_some()).map(understand).peekable();
+    let any = offers.peek().is_none() || offers.any(|accept| accept.is_some_and(|accept| accept.form == Form::Plain));
+    if any { Ok(()) } else { Err(Failure::not_acceptable()) }
+}
+
 /// The `q` of a media range; `None` for 0, which forbids.
 fn quality(offer: &str) -> Option<f32> {
     let q = parameters(offer).find(|(name, _)| *name == "q").map_or(1.0, |(_, value)| value.parse().unwrap_or(1.0));

@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
 use crate::rows::Rows;
 use crate::tokens::Tokens;
-use crate::{Config, Identity, NodeEndpoints, tls};
+use crate::{Config, Identity, Limits, NodeEndpoints, tls};
 use http_body_util::BodyExt;
 use mainstay_store::Store;
 use std::convert::Infallible;
@@ -28,6 +28,7 @@ pub struct Server {
 pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) config: Config,
+    pub(crate) limits: Limits,
     pub(crate) nodes: Arc<dyn NodeEndpoints>,
     pub(crate) rows: Rows,
     pub(crate) discovery: Discovery,
@@ -67,6 +68,11 @@ impl Inner {
 impl Server {
     /// Prepares tables; touches neither disk nor network.
     pub fn new(store: Store, config: Config, nodes: Arc<dyn NodeEndpoints>) -> Self {
+        Self::with_limits(store, config, nodes, Limits::default())
+    }
+
+    /// The same, with other bounds on what clients may make it wait for.
+    pub fn with_limits(store: Store, config: Config, nodes: Arc<dyn NodeEndpoints>, limits: Limits) -> Self {
         let inner = Inner {
             rows: Rows::new(),
             discovery: Discovery::default(),
@@ -79,6 +85,7 @@ impl Server {
             closing: watch::Sender::new(false),
             store,
             config,
+            limits,
             nodes,
         };
         Self { inner: Arc::new(inner) }

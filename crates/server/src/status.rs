@@ -141,6 +141,11 @@ impl Failure {
         failure
     }
 
+    /// 504: a body that does not come.
+    pub(crate) fn timeout() -> Self {
+        Self::new(504, "Timeout", "Timeout: request did not complete within the allotted timeout")
+    }
+
     /// 504: a revision that is not there yet.
     pub(crate) fn too_large_resource_version(requested: u64, current: u64) -> Self {
         let mut failure = Self::new(504, "Timeout", format!("Timeout: Too large resource version: {requested}, current: {current}")).retry_after(1);

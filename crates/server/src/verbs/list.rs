@@ -168,7 +168,7 @@ fn wanted_revision(call: &Call<'_>, limit: usize) -> Result<At, Failure> {
     };
     let revision: u64 = text.parse().map_err(|_| super::invalid_resource_version(text))?;
     match (matching, revision) {
-        (Some("Exact"), 0) => forbidden("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"".to_owned()),
+        (Some("Exact"), 0) => forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"".to_owned()),
         (Some("Exact"), _) => Ok(At::Exactly(revision)),
         (Some("NotOlderThan") | None, 0) => Ok(At::Newest),
         // A first page at a revision means that revision exactly, as it always has.
@@ -202,12 +202,17 @@ pub(crate) async fn find(call: &Call<'_>) -> Result<Found, Failure> {
     let selector = Selector::parse(call.row, call.query.get("labelSelector"), call.query.get("fieldSelector"))?;
     let limit: usize = match call.query.get("limit") {
         None => 0,
-        Some(text) => text.parse().map_err(|_| Failure::bad_request(format!("limit: Invalid value: {text:?}: must be a number that is not negative")))?,
+        // A negative limit is none.
+        Some(text) => text.parse::<i64>().map(|limit| usize::try_from(limit).unwrap_or(0)).map_err(|_| Failure::bad_request(format!("limit: Invalid value: {text:?}: must be a number")))?,
     };
     let range = range(call, &selector);
     if let Some(text) = call.query.get("continue") {
         if call.query.get("resourceVersion").is_some_and(|text| text != "0") {
             return Err(Failure::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        if call.query.get("resourceVersionMatch").is_some() {
+            let message = "Forbidden: resourceVersionMatch is forbidden when continue is provided".to_owned();
+            return Err(Failure::invalid_option("ListOptions", "resourceVersionMatch", CauseReason::Forbidden, message));
         }
         let token = Continue::decode(text)?;
         let after = Key { resource: range.resource.clone(), namespace: token.ns.as_str().into(), name: token.name.as_str().into() };

@@ -3,11 +3,12 @@
 use super::patch::Patch;
 use crate::decode::{self, MediaType};
 use crate::handler::{Answer, Call};
+use crate::negotiate::Form;
 use crate::object;
 use crate::render;
 use crate::status::Failure;
 use crate::write::{self, Options, Outcome, Part};
-use mainstay_api::{Errors, Scale};
+use mainstay_api::{Errors, Kind, Scale};
 use serde_json::{Value, json};
 
 const API_VERSION: &str = "autoscaling/v1";
@@ -18,7 +19,7 @@ pub(crate) async fn scale(call: &Call<'_>, scale: Scale, verb: &str, body: &[u8]
         "get" => {
             let key = object::key(call.row, call.namespace.unwrap_or(""), call.name);
             let stored = call.server.store.get(&key).ok_or_else(|| Failure::not_found(call.row.kind, call.name))?;
-            render::plain(call, 200, &of(scale, &object::read(call.row, &stored)?), &[])
+            answer(call, &of(scale, &object::read(call.row, &stored)?))
         }
         "update" => {
             let options = Options::parse(call.query, "UpdateOptions")?;
@@ -81,7 +82,29 @@ async fn change(
         Outcome::Stored(stored) => object::read(call.row, &stored)?,
         Outcome::Dry(value) => value,
     };
-    render::plain(call, 200, &of(scale, &value), &[])
+    answer(call, &of(scale, &value))
+}
+
+/// A Scale as it was asked for; as a Table it has columns of its own (upstream: pkg/printers/internalversion, `scaleColumnDefinitions`).
+fn answer(call: &Call<'_>, scale: &Value) -> Answer {
+    match call.accept.form {
+        Form::Plain => render::plain(call, 200, scale, &[]),
+        Form::Metadata(version) => render::plain(call, 200, &json!({"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": scale["metadata"]}), &[]),
+        Form::Table(version) => {
+            let column = |name: &str, kind: &str, description: &str| json!({"name": name, "type": kind, "format": if name == "Name" { "name" } else { "" }, "description": description, "priority": 0});
+            let age = Kind::BASE.columns.last().map_or(Value::Null, |age| (age.cell)(scale, jiff::Timestamp::now().as_second()));
+            let object = json!({"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": scale["metadata"]});
+            let table = json!({
+                "kind": "Table", "apiVersion": version, "metadata": {"resourceVersion": scale["metadata"]["resourceVersion"]},
+                "columnDefinitions": [
+                    column("Name", "string", "The name of what is scaled."), column("Desired", "integer", "How many are wished for."),
+                    column("Available", "integer", "How many there are."), column("Age", "string", "How long ago it was created."),
+                ],
+                "rows": [{"cells": [scale["metadata"]["name"], scale["spec"]["replicas"], scale["status"]["replicas"], age], "object": object}],
+            });
+            render::plain(call, 200, &table, &[])
+        }
+    }
 }
 
 /// The Scale of an object.

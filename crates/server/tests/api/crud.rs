@@ -87,6 +87,10 @@ async fn scale_reads_and_writes_the_replicas() {
         "422 Invalid: Scale.autoscaling \"web\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0"
     );
     api.get(&format!("{MAPS}/x/scale")).await.expect(404);
+    let table = api.accept(&path, "application/json;as=Table;v=v1;g=meta.k8s.io").await.expect(200).json();
+    let columns: Vec<&str> = table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(columns, ["Name", "Desired", "Available", "Age"]);
+    assert_eq!(table["rows"][0]["cells"].as_array().unwrap()[..3], [json!("web"), json!(1), json!(0)]);
 }
 
 #[tokio::test]

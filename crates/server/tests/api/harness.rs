@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
 use mainstay_api::Settings;
-use mainstay_server::{Body, Config, Identity, Local, NodeEndpoints, Pki, Server};
+use mainstay_server::{Body, Config, Identity, Limits, Local, NodeEndpoints, Pki, Server};
 use mainstay_store::{Options, Store};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
@@ -126,13 +126,17 @@ impl Api {
     }
 
     pub fn empty(change: impl FnOnce(&mut Config), options: Options) -> Self {
+        Self::limited(change, options, Limits::default())
+    }
+
+    pub fn limited(change: impl FnOnce(&mut Config), options: Options, limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), options).unwrap();
         let nodes = Arc::new(Nodes::default());
         let ca = Ca::new();
         let mut config = config(ca.pki.clone());
         change(&mut config);
-        let server = Server::new(store.clone(), config, nodes.clone());
+        let server = Server::with_limits(store.clone(), config, nodes.clone(), limits);
         let local = server.local(Identity::component("admin"));
         Self { server, store, nodes, ca, local, _dir: dir }
     }

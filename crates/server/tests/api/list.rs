@@ -119,3 +119,66 @@ async fn tables_have_the_columns_of_the_kind() {
     let metadata = api.accept(SETS, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1").await.expect(200).json();
     assert_eq!((&metadata["kind"], &metadata["items"][0]["kind"]), (&json!("PartialObjectMetadataList"), &json!("PartialObjectMetadata")));
 }
+
+#[tokio::test]
+async fn pages_of_a_table_and_of_metadata_go_on_like_those_of_objects() {
+    let api = Api::new().await;
+    five(&api).await;
+    for (accept, rows) in [("application/json;as=Table;v=v1;g=meta.k8s.io", "rows"), ("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", "items")] {
+        let (mut seen, mut next) = (Vec::new(), String::new());
+        loop {
+            let page = api.accept(&format!("{MAPS}?limit=2&continue={next}"), accept).await.expect(200).json();
+            seen.push(page[rows].as_array().unwrap().len());
+            match page["metadata"]["continue"].as_str() {
+                Some(token) => next = token.to_owned(),
+                None => break,
+            }
+        }
+        assert_eq!(seen, [2, 2, 1], "{accept}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_rows_is_no_table() {
+    let api = Api::new().await;
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let review = r#"{"spec":{"resourceAttributes":{"verb":"get","resource":"pods"}}}"#;
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let send = |accept: String| {
+        let api = &api;
+        async move { api.send(request("POST", path, &[("accept", &accept), ("content-type", "application/json")], review)).await }
+    };
+    assert!(send(table.to_owned()).await.line().starts_with("406 NotAcceptable: "));
+    for accept in [format!("{table},application/json"), "*/*".to_owned(), "application/vnd.kubernetes.protobuf,application/json".to_owned()] {
+        send(accept).await.expect(201);
+    }
+}
+
+#[tokio::test]
+async fn a_list_may_start_anywhere_and_a_negative_limit_is_none() {
+    let api = Api::new().await;
+    five(&api).await;
+    let names = |list: &Value| names(list).len();
+    for query in ["limit=-1", "limit=0", "limit=", "resourceVersion=&resourceVersionMatch=", "limit=500&resourceVersion=0"] {
+        assert_eq!(names(&api.get(&format!("{MAPS}?{query}")).await.expect(200).json()), 5, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn watchers_at_once_see_the_same_order() {
+    let api = Api::new().await;
+    let path = format!("{MAPS}?watch=true&resourceVersion={}", api.store.revision());
+    let mut watches = Vec::new();
+    for _ in 0..10 {
+        watches.push(api.open(&path).await);
+    }
+    let writes = (0..20).map(|n| {
+        let api = &api;
+        async move { api.config_map(&format!("m{n}"), json!({})).await }
+    });
+    futures::future::join_all(writes).await;
+    let first = watches[0].show(20).await;
+    for watch in &mut watches[1..] {
+        assert_eq!(watch.show(20).await, first);
+    }
+}

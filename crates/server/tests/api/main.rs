@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod abuse;
 mod auth;
+mod bad_input_rows;
 mod bad_inputs;
 mod crud;
 mod delete;

@@ -14,8 +14,8 @@ use tokio_rustls::client::TlsStream;
 
 pub struct Served {
     pub port: u16,
-    stop: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<std::io::Result<()>>,
+    pub stop: oneshot::Sender<()>,
+    pub task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
 pub async fn serve(api: &Api) -> Served {
