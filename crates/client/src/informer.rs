@@ -110,7 +110,10 @@ impl<K: Resource> Informer<K> {
             let list: List<'_> = serde_json::from_slice(&bytes).map_err(|source| Error::Decode { doing: doing(), source })?;
             for item in list.items.iter().flatten() {
                 match K::decode(item.get().as_bytes()) {
-                    Ok(object) => all.push(object),
+                    Ok(mut object) => {
+                        object.trim();
+                        all.push(object);
+                    }
                     Err(error) => tracing::error!(kind = K::KIND, %error, "an object that cannot be read is left out of the cache"),
                 }
             }
@@ -154,7 +157,8 @@ impl<K: Resource> Informer<K> {
         let object = line.object.get().as_bytes();
         match line.r#type.as_ref() {
             "ADDED" | "MODIFIED" | "DELETED" => match K::decode(object) {
-                Ok(object) => {
+                Ok(mut object) => {
+                    object.trim();
                     self.revision.clone_from(&object.metadata().resource_version);
                     if line.r#type == "DELETED" { self.store.take(&object) } else { self.store.put(object) }
                 }

@@ -26,4 +26,4 @@ pub use cluster::{Cluster, PatchKind, Shared, encode_segment};
 pub use error::Error;
 pub use events::{Recorder, Severity};
 pub use k8s_openapi;
-pub use resource::{Resource, reference};
+pub use resource::{ROOT_CA, Resource, reference};

@@ -29,6 +29,8 @@ pub trait Resource: Sized + Send + Sync + 'static {
     fn node_name(&self) -> Option<&str> {
         None
     }
+    /// Lets go of what no reader of a shared cache needs: every object of the cluster is in one.
+    fn trim(&mut self) {}
     /// As a JSON value with sorted keys.
     fn to_value(&self) -> Value {
         serde_json::from_slice(&self.encode()).unwrap_or(Value::Null)
@@ -53,8 +55,11 @@ pub fn reference<K: Resource>(object: &K) -> core::ObjectReference {
     }
 }
 
+/// The ConfigMap that the cache of ConfigMaps keeps with its data.
+pub const ROOT_CA: &str = "kube-root-ca.crt";
+
 macro_rules! resource {
-    ($type:ty, $prefix:literal, $plural:literal, $namespaced:literal $(, node = $node:expr)?) => {
+    ($type:ty, $prefix:literal, $plural:literal, $namespaced:literal $(, node = $node:expr)? $(, trim = $trim:expr)?) => {
         impl Resource for $type {
             const API_VERSION: &'static str = <$type as k8s_openapi::Resource>::API_VERSION;
             const KIND: &'static str = <$type as k8s_openapi::Resource>::KIND;
@@ -77,6 +82,10 @@ macro_rules! resource {
                 let node: fn(&Self) -> Option<&str> = $node;
                 node(self)
             })?
+            $(fn trim(&mut self) {
+                let trim: fn(&mut Self) = $trim;
+                trim(self)
+            })?
         }
     };
 }
@@ -84,8 +93,13 @@ macro_rules! resource {
 resource!(core::Pod, "/api/v1", "pods", true, node = |pod| pod.spec.as_ref()?.node_name.as_deref());
 resource!(core::Service, "/api/v1", "services", true);
 resource!(core::Endpoints, "/api/v1", "endpoints", true);
-resource!(core::ConfigMap, "/api/v1", "configmaps", true);
-resource!(core::Secret, "/api/v1", "secrets", true);
+resource!(core::ConfigMap, "/api/v1", "configmaps", true, trim = |map| {
+    // The one that every pod mounts is kept whole; of the others a pod's own are read when they are needed.
+    if map.metadata.name.as_deref() != Some(ROOT_CA) {
+        (map.data, map.binary_data) = (None, None);
+    }
+});
+resource!(core::Secret, "/api/v1", "secrets", true, trim = |secret| secret.data = None);
 resource!(core::ServiceAccount, "/api/v1", "serviceaccounts", true);
 resource!(core::Namespace, "/api/v1", "namespaces", false);
 resource!(core::Node, "/api/v1", "nodes", false);
@@ -109,5 +123,18 @@ mod tests {
         let value = pod.to_value();
         assert_eq!((&value["apiVersion"], &value["kind"]), (&"v1".into(), &"Pod".into()));
         assert_eq!(reference(&pod).name.as_deref(), Some("web-0"));
+    }
+
+    #[test]
+    fn what_nobody_reads_from_a_cache_is_not_kept_there() {
+        let map = |name: &str| {
+            let mut map = core::ConfigMap::decode(format!(r#"{{"metadata":{{"name":"{name}"}},"data":{{"a":"b"}},"binaryData":{{"c":"AA=="}}}}"#).as_bytes()).expect("a map");
+            map.trim();
+            (map.data.is_some(), map.binary_data.is_some())
+        };
+        assert_eq!((map("settings"), map(ROOT_CA)), ((false, false), (true, true)));
+        let mut secret = core::Secret::decode(br#"{"metadata":{"name":"s"},"type":"Opaque","data":{"a":"AA=="}}"#).expect("a secret");
+        secret.trim();
+        assert_eq!((secret.data, secret.type_.as_deref()), (None, Some("Opaque")));
     }
 }

@@ -1,12 +1,15 @@
-//! ConfigMaps and Secrets by name: from the caches, and from the API where a cache may be a moment behind.
+//! ConfigMaps and Secrets by name, from the API: the caches say only that one changed, and keep no contents but those of the ConfigMap that
+//! every pod mounts.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use mainstay_client::Cluster;
+use mainstay_client::{Cluster, ROOT_CA};
 use std::sync::Arc;
 
 /// `None`: there is none.
 pub(crate) async fn config_map(cluster: &Cluster, namespace: &str, name: &str) -> Result<Option<Arc<ConfigMap>>, String> {
-    if let Some(found) = cluster.config_maps().get(namespace, name) {
+    if name == ROOT_CA
+        && let Some(found) = cluster.config_maps().get(namespace, name)
+    {
         return Ok(Some(found));
     }
     absent(cluster.get::<ConfigMap>(namespace, name).await)
@@ -14,9 +17,6 @@ pub(crate) async fn config_map(cluster: &Cluster, namespace: &str, name: &str) -
 
 /// `None`: there is none.
 pub(crate) async fn secret(cluster: &Cluster, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, String> {
-    if let Some(found) = cluster.secrets().get(namespace, name) {
-        return Ok(Some(found));
-    }
     absent(cluster.get::<Secret>(namespace, name).await)
 }
 
