@@ -7,7 +7,7 @@ use crate::route::{Path, Query};
 use crate::rows::Row;
 use crate::server::Inner;
 use crate::status::Failure;
-use crate::{authorize, discovery, health, openapi, proxy, render, reviews, verbs};
+use crate::{absent, authorize, discovery, health, openapi, proxy, render, reviews, verbs};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -75,6 +75,11 @@ impl Inner {
             false => Some(self.inflight.try_acquire().map_err(|_| Failure::too_many_requests())?),
         };
         let Some(row) = self.rows.find(path.group, path.version, path.resource) else {
+            if verb == "list"
+                && let Some(answer) = absent::list(self, path)
+            {
+                return answer;
+            }
             let review = reviews::find(path).ok_or_else(Failure::no_such_path)?;
             // What is not stored has neither rows nor metadata to show.
             negotiate::plain(&parts.headers)?;

@@ -9,9 +9,10 @@
 //! | `rows`, `object`, `select`, `write`, `view` | from a call to the store: rows of the table of kinds, stored bytes, selectors, the write pipeline |
 //! | `verbs/` | one file a verb |
 //! | `table`, `render`, `status`, `body` | from the store to bytes |
-//! | `discovery`, `openapi`, `health`, `metrics` | what is no object |
+//! | `discovery`, `openapi`, `health`, `metrics`, `absent` | what is no object |
 //! | `tokens`, `reviews`, `proxy`, `namespaces`, `bootstrap` | ServiceAccount tokens, reviews, the way to the node, namespace life, what exists from the start |
 
+mod absent;
 mod authenticate;
 mod authorize;
 mod body;

@@ -69,3 +69,16 @@ async fn health_and_version_are_told() {
     assert_eq!((&version["major"], &version["minor"], &version["gitVersion"]), (&json!("1"), &json!("36"), &json!("v1.36.3+mainstay")));
     assert!(api.get("/metrics").await.expect(200).text.contains("apiserver_request_total{verb=\"get\",code=\"2xx\"}"));
 }
+
+#[tokio::test]
+async fn kinds_that_are_not_served_have_empty_lists_and_are_not_named() {
+    let api = Api::new().await;
+    for (path, kind) in [("/api/v1/namespaces/default/replicationcontrollers", "ReplicationControllerList"), ("/apis/apps/v1/namespaces/default/daemonsets", "DaemonSetList")] {
+        let list = api.get(path).await.expect(200).json();
+        assert_eq!((&list["kind"], &list["items"]), (&json!(kind), &json!([])));
+        api.post(path, json!({"metadata": {"name": "a"}})).await.expect(404);
+        api.get(&format!("{path}/a")).await.expect(404);
+    }
+    let core = api.get("/api/v1").await.expect(200).json();
+    assert!(core["resources"].as_array().unwrap().iter().all(|r| r["name"] != "replicationcontrollers"));
+}
