@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -37,7 +37,7 @@ pub(crate) fn bind(volume: &Path, below: &str, target: &Path) -> io::Result<()> 
 
 fn resolve(volume: &Path, parts: &[&std::ffi::OsStr]) -> io::Result<OwnedFd> {
     let root = open(volume, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let mode = Mode::from_bits_truncate(nix::sys::stat::fstat(&root)?.st_mode & 0o777);
+    let mode = Mode::from_bits_truncate(nix::sys::stat::fstat(&root)?.st_mode & 0o2777);
     let how = |flags| OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let mut walked = PathBuf::new();
     let mut parent = root.try_clone()?;
@@ -47,6 +47,8 @@ fn resolve(volume: &Path, parts: &[&std::ffi::OsStr]) -> io::Result<OwnedFd> {
             Ok(next) => next,
             Err(Errno::ENOENT) => {
                 mkdirat(&parent, *part, mode)?;
+                // The volume's own mode, whatever our umask is: what fsGroup may write to, it may write to below as well.
+                fchmod(openat2(&root, &walked, how(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW))?, mode)?;
                 openat2(&root, &walked, how(OFlag::O_PATH))?
             }
             Err(Errno::EXDEV | Errno::ELOOP) => return Err(io::Error::other(format!("subPath {} leads out of its volume", walked.display()))),
@@ -73,6 +75,9 @@ mod tests {
         assert_eq!(check("in"), Ok(()));
         assert_eq!(check("new/deeper"), Ok(()));
         assert!(dir.join("new/deeper").is_dir());
+        std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o2775)).unwrap();
+        assert_eq!(check("group"), Ok(()));
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(dir.join("group")).unwrap().permissions()) & 0o7777, 0o2775);
         assert!(bind(&dir, "../x", &dir.join("t")).unwrap_err().to_string().contains("must be relative"));
         std::fs::remove_dir_all(&dir).unwrap();
     }
