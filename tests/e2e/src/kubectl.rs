@@ -33,6 +33,11 @@ impl Kubectl {
         Self { program, kubeconfig: kubeconfig.to_owned(), namespace: namespace.to_owned() }
     }
 
+    /// The same in another namespace.
+    pub fn within(&self, namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), ..self.clone() }
+    }
+
     /// The command, for a test that needs more than its output.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);

@@ -2,9 +2,13 @@
 
 mod kubectl;
 mod machine;
+mod terminal;
+mod writer;
 
 pub use kubectl::{Answer, Kubectl};
 pub use machine::Machine;
+pub use terminal::Terminal;
+pub use writer::{Writer, lost};
 
 use std::time::{Duration, Instant};
 

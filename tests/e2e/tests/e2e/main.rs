@@ -2,12 +2,15 @@
 //!
 //! Needs root, the debug build of `mainstay` and the images (`scripts/test` makes both). `cargo test -p mainstay-e2e -- NAME` runs a part.
 
+mod galera;
 mod instances;
 mod kubectl;
 mod manifests;
+mod mariadb;
 mod mongodb;
 mod own;
 mod postgres;
+mod regions;
 mod survival;
 mod web;
 
@@ -30,10 +33,12 @@ fn main() -> std::process::ExitCode {
     // Two cores: more tests side by side only make each other slow.
     arguments.test_threads.get_or_insert(3);
     let mut trials = Vec::new();
-    for (suite, tests) in [("web", web::TESTS), ("postgres", postgres::TESTS), ("kubectl", kubectl::TESTS), ("manifests", manifests::TESTS)] {
+    let databases = [("postgres", postgres::TESTS), ("mariadb", mariadb::TESTS), ("galera", galera::TESTS), ("regions", regions::TESTS)];
+    for (suite, tests) in databases.into_iter().chain([("web", web::TESTS), ("kubectl", kubectl::TESTS), ("manifests", manifests::TESTS)]) {
         trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), move || guarded(|| run(shared())))));
     }
-    for (suite, tests) in [("survival", survival::TESTS), ("instances", instances::TESTS), ("mongodb", mongodb::TESTS)] {
+    let databases = [("mongodb", mongodb::TESTS), ("postgres", postgres::OWN), ("mariadb", mariadb::OWN), ("galera", galera::OWN), ("regions", regions::OWN)];
+    for (suite, tests) in databases.into_iter().chain([("survival", survival::TESTS), ("instances", instances::TESTS)]) {
         trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), move || guarded(run))));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
