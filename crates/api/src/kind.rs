@@ -158,6 +158,8 @@ pub struct Kind {
     /// Seconds of grace a DELETE gives this object when the request names none or some (`None`: it is removed at once, as for a pod that
     /// no node has). Kinds that are always removed at once return `None`.
     pub grace: fn(&Value, requested: Option<i64>) -> Option<i64>,
+    /// A DELETE that says nothing of dependents leaves them behind (`batch/v1`; upstream: `DefaultGarbageCollectionPolicy`).
+    pub orphans: bool,
     /// Verbs in discovery and allowed by the server, if not all.
     pub verbs: &'static [&'static str],
     /// `admit` allocates something that no two objects may share (a Service's address): the server must run `admit` and the commit
@@ -196,6 +198,7 @@ impl Kind {
         fields: &[],
         columns: &[crate::columns::NAME, crate::columns::AGE],
         grace: |_, _| None,
+        orphans: false,
         verbs: ALL_VERBS,
         serialized: false,
     };

@@ -1,6 +1,7 @@
 //! The table of kinds.
 
 mod apps;
+mod batch;
 mod coordination;
 pub(crate) mod core;
 mod discovery;
@@ -25,7 +26,11 @@ static ALL: &[&Kind] = &[
     &core::SERVICE_ACCOUNT,
     &core::SERVICE,
     &apps::CONTROLLER_REVISION,
+    &apps::DEPLOYMENT,
+    &apps::REPLICA_SET,
     &apps::STATEFUL_SET,
+    &batch::CRON_JOB,
+    &batch::JOB,
     &coordination::LEASE,
     &discovery::ENDPOINT_SLICE,
     &events::EVENT,

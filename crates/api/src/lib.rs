@@ -21,3 +21,4 @@ pub mod quantity;
 pub use errors::{Cause, CauseReason, Errors, Refusal};
 pub use kind::{ALL_VERBS, Admission, Column, Convert, Field, Kind, Post, Scale, Scope, Settings, Subresource};
 pub use path::Path;
+pub use selector::text as selector_text;

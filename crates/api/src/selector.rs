@@ -31,6 +31,26 @@ fn validate_requirement(requirement: &Value, path: &Path<'_>, errors: &mut Error
     }
 }
 
+/// As kubectl writes it: `app=web,tier in (a,b),!old`. Empty when nothing is asked for.
+pub fn text(selector: &Value) -> String {
+    let plain = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let mut terms: Vec<(String, String)> = selector.object("matchLabels").iter().map(|(key, value)| (key.clone(), format!("{key}={}", plain(value)))).collect();
+    for requirement in selector.list("matchExpressions") {
+        let key = requirement.text("key");
+        let mut values: Vec<String> = requirement.list("values").iter().map(plain).collect();
+        values.sort();
+        let term = match requirement.text("operator") {
+            "In" => format!("{key} in ({})", values.join(",")),
+            "NotIn" => format!("{key} notin ({})", values.join(",")),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.to_owned(),
+        };
+        terms.push((key.to_owned(), term));
+    }
+    terms.sort();
+    terms.into_iter().map(|(_, term)| term).collect::<Vec<_>>().join(",")
+}
+
 /// Whether a selector matches labels. No selector (null) matches nothing, an empty one everything.
 pub(crate) fn matches(selector: &Value, labels: &Object) -> bool {
     if selector.is_null() {
@@ -49,4 +69,16 @@ pub(crate) fn matches(selector: &Value, labels: &Object) -> bool {
                 _ => false,
             }
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn a_label_selector_reads_as_kubectl_writes_it() {
+        let selector = json!({"matchLabels": {"b": "2", "a": "1"}, "matchExpressions": [
+            {"key": "t", "operator": "In", "values": ["y", "x"]}, {"key": "n", "operator": "DoesNotExist"}, {"key": "e", "operator": "Exists"}]});
+        assert_eq!(super::text(&selector), "a=1,b=2,e,!n,t in (x,y)");
+    }
 }

@@ -5,7 +5,7 @@ use crate::{Cache, Error, Recorder, Resource};
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
 use http_body_util::BodyExt;
-use k8s_openapi::api::{apps::v1 as apps, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, storage::v1 as storage};
+use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, storage::v1 as storage};
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -347,6 +347,14 @@ caches! {
     storage_classes: storage::StorageClass,
     /// StatefulSets.
     stateful_sets: apps::StatefulSet,
+    /// Deployments.
+    deployments: apps::Deployment,
+    /// ReplicaSets.
+    replica_sets: apps::ReplicaSet,
+    /// Jobs.
+    jobs: batch::Job,
+    /// CronJobs.
+    cron_jobs: batch::CronJob,
     /// ControllerRevisions.
     controller_revisions: apps::ControllerRevision,
     /// Leases.

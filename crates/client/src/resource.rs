@@ -1,6 +1,6 @@
 //! The table of typed kinds.
 
-use k8s_openapi::api::{apps::v1 as apps, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, storage::v1 as storage};
+use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, storage::v1 as storage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
@@ -109,6 +109,10 @@ resource!(core::Event, "/api/v1", "events", true);
 resource!(discovery::EndpointSlice, "/apis/discovery.k8s.io/v1", "endpointslices", true);
 resource!(storage::StorageClass, "/apis/storage.k8s.io/v1", "storageclasses", false);
 resource!(apps::StatefulSet, "/apis/apps/v1", "statefulsets", true);
+resource!(apps::Deployment, "/apis/apps/v1", "deployments", true);
+resource!(apps::ReplicaSet, "/apis/apps/v1", "replicasets", true);
+resource!(batch::Job, "/apis/batch/v1", "jobs", true);
+resource!(batch::CronJob, "/apis/batch/v1", "cronjobs", true);
 resource!(apps::ControllerRevision, "/apis/apps/v1", "controllerrevisions", true);
 resource!(coordination::Lease, "/apis/coordination.k8s.io/v1", "leases", true);
 

@@ -21,6 +21,9 @@ const ATTEMPTS: usize = 32;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
+/// Upstream: pkg/registry/batch/job/storage/storage.go.
+const ORPHAN_WARNING: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+
 /// Kinds whose DELETE answers with the object that went and not with a Status (upstream: `ReturnDeletedObject`).
 const RETURN_OBJECT: [&str; 6] = ["pods", "services", "persistentvolumeclaims", "persistentvolumes", "serviceaccounts", "storage.k8s.io/storageclasses"];
 
@@ -128,13 +131,14 @@ pub(crate) enum Removed {
 /// Deletes one object.
 pub(crate) async fn delete(call: &Call<'_>, body: &[u8]) -> Answer {
     let options = Options::read(call, body)?;
+    let warnings: Vec<String> = (call.row.kind.orphans && options.propagation.is_none()).then(|| ORPHAN_WARNING.to_owned()).into_iter().collect();
     let removed = remove(call, call.namespace.unwrap_or(""), call.name, &options).await?;
     match removed {
-        Removed::Marked(object) => render::stored(call, 200, &object, &[]),
-        Removed::Gone(object) if RETURN_OBJECT.contains(&call.row.kind.storage) => render::stored(call, 200, &object, &[]),
-        Removed::Gone(object) => render::plain(call, 200, &status::success(call.row.kind, call.name, &object.meta.uid), &[]),
-        Removed::Dry(value, gone) if !gone || RETURN_OBJECT.contains(&call.row.kind.storage) => render::value(call, 200, value, &[]),
-        Removed::Dry(value, _) => render::plain(call, 200, &status::success(call.row.kind, call.name, object::meta_text(&value, "uid")), &[]),
+        Removed::Marked(object) => render::stored(call, 200, &object, &warnings),
+        Removed::Gone(object) if RETURN_OBJECT.contains(&call.row.kind.storage) => render::stored(call, 200, &object, &warnings),
+        Removed::Gone(object) => render::plain(call, 200, &status::success(call.row.kind, call.name, &object.meta.uid), &warnings),
+        Removed::Dry(value, gone) if !gone || RETURN_OBJECT.contains(&call.row.kind.storage) => render::value(call, 200, value, &warnings),
+        Removed::Dry(value, _) => render::plain(call, 200, &status::success(call.row.kind, call.name, object::meta_text(&value, "uid")), &warnings),
     }
 }
 
@@ -231,7 +235,7 @@ fn plan(row: &Row, current: &Value, options: &Options, now: jiff::Timestamp) -> 
             bump_generation(&mut next);
         }),
     };
-    set_propagation(&mut next, options.propagation);
+    set_propagation(&mut next, options.propagation.or_else(|| unasked(row, current)));
     let held = !object::meta_list(&next, "finalizers").is_empty() || namespaces::held(row, &next);
     match graceful {
         Some(seconds) if seconds > 0 || held => Plan::Mark(next),
@@ -257,6 +261,12 @@ fn bump_generation(value: &mut Value) {
     if let Some(generation) = object::metadata(value).get("generation").and_then(Value::as_i64).filter(|n| *n > 0) {
         metadata_mut(value).insert("generation".into(), (generation + 1).into());
     }
+}
+
+/// What becomes of dependents that a request does not speak of, where a finalizer does not say it either.
+fn unasked(row: &Row, current: &Value) -> Option<Propagation> {
+    let said = object::meta_list(current, "finalizers").iter().any(|name| matches!(*name, ORPHAN | FOREGROUND));
+    (row.kind.orphans && !said).then_some(Propagation::Orphan)
 }
 
 /// The garbage collector reads the policy from two finalizers; without a policy those that are there stay.

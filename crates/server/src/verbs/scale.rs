@@ -8,7 +8,7 @@ use crate::object;
 use crate::render;
 use crate::status::Failure;
 use crate::write::{self, Options, Outcome, Part};
-use mainstay_api::{Errors, Kind, Scale};
+use mainstay_api::{Errors, Kind, Scale, selector_text};
 use serde_json::{Value, json};
 
 const API_VERSION: &str = "autoscaling/v1";
@@ -122,39 +122,4 @@ fn of(scale: Scale, value: &Value) -> Value {
         status["selector"] = selector.into();
     }
     json!({"kind": "Scale", "apiVersion": API_VERSION, "metadata": metadata, "spec": {"replicas": number(scale.replicas)}, "status": status})
-}
-
-/// A LabelSelector as text: `app=web,tier in (a,b)`.
-fn selector_text(selector: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-    let mut terms: Vec<(String, String)> = Vec::new();
-    if let Some(labels) = selector.get("matchLabels").and_then(Value::as_object) {
-        terms.extend(labels.iter().map(|(key, value)| (key.clone(), format!("{key}={}", text(value)))));
-    }
-    for expression in selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
-        let key = text(&expression["key"]);
-        let mut values: Vec<String> = expression["values"].as_array().into_iter().flatten().map(text).collect();
-        values.sort();
-        let term = match expression["operator"].as_str() {
-            Some("In") => format!("{key} in ({})", values.join(",")),
-            Some("NotIn") => format!("{key} notin ({})", values.join(",")),
-            Some("DoesNotExist") => format!("!{key}"),
-            _ => key.clone(),
-        };
-        terms.push((key, term));
-    }
-    terms.sort();
-    terms.into_iter().map(|(_, term)| term).collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_label_selector_reads_as_kubectl_writes_it() {
-        let selector = json!({"matchLabels": {"b": "2", "a": "1"}, "matchExpressions": [
-            {"key": "t", "operator": "In", "values": ["y", "x"]}, {"key": "n", "operator": "DoesNotExist"}, {"key": "e", "operator": "Exists"}]});
-        assert_eq!(selector_text(&selector), "a=1,b=2,e,!n,t in (x,y)");
-    }
 }

@@ -1,0 +1,5 @@
+//! Small notations that several parts read, each parsed in one place.
+//!
+//! * [`schedule`]: when a CronJob is due.
+
+pub mod schedule;
