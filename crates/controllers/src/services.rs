@@ -1,5 +1,7 @@
 //! What both endpoint controllers know of a service and its pods.
 
+pub(crate) use crate::pods::is_ready;
+
 use crate::runner::Name;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -62,12 +64,6 @@ pub(crate) fn address(pod: &Pod, with_terminating: bool) -> Option<&str> {
         return None;
     }
     status.pod_ip.as_deref().filter(|address| !address.is_empty())
-}
-
-/// Condition Ready.
-pub(crate) fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// The name that a pod has under a service: its hostname, if it says to belong to that very service.

@@ -1,9 +1,10 @@
 //! Carries a step out: requests, events, and what must be seen again before the next step.
 
-use super::identity::{controller_of, controller_ref, name_of, uid_of};
+use super::identity::name_of;
 use super::observe::{Caches, Claiming, Observed};
 use super::status::{differs, patch};
 use super::step::{Owners, Step, Write, corrected, delete_options, step};
+use crate::owners::{confirm, owner_values, owners_patch, patch_if_there, with, without};
 use crate::runner::{Name, OwnWrites};
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -29,12 +30,9 @@ pub(crate) enum Failure {
     /// The watch is behind; nothing was done.
     #[error("the caches have not yet seen what was written last")]
     Behind,
-    /// Adoption by a set that is no more.
-    #[error("original StatefulSet {name} is gone: got uid {found}, wanted {wanted}")]
-    Gone { name: Name, found: String, wanted: String },
-    /// Adoption by a set that is being deleted.
-    #[error("StatefulSet {name} is being deleted")]
-    Deleting { name: Name },
+    /// Nothing may be adopted.
+    #[error(transparent)]
+    Owner(#[from] crate::owners::Failure),
     /// Too many revisions of the same hash.
     #[error("no free name for a revision of StatefulSet {name}")]
     Collisions { name: Name },
@@ -283,28 +281,27 @@ impl Carrier {
         Ok(())
     }
 
-    /// Adopts and releases. Before the first adoption the set is read from the API, not from a cache that may be behind: a set deleted with
-    /// `--cascade=orphan` and created again must not be given its predecessor's orphans by mistake.
+    /// Adopts and releases.
     async fn claim(&self, name: &Name, set: &StatefulSet, claiming: Vec<Claiming>) -> Result<(), Failure> {
         let mut confirmed = false;
         for one in claiming {
             if !matches!(one, Claiming::Release(_)) && !confirmed {
-                self.confirm(name, set).await?;
+                confirm(&self.cluster, set).await?;
                 confirmed = true;
             }
             match one {
                 Claiming::Adopt(pod) => {
-                    if let Some(written) = self.own::<Pod>(name, &pod.metadata, with(&pod.metadata, set)).await? {
+                    if let Some(written) = self.own::<Pod>(&pod.metadata, with(&pod.metadata, set)).await? {
                         self.written.pods.note(name, &written.metadata);
                     }
                 }
                 Claiming::Release(pod) => {
-                    if let Some(written) = self.own::<Pod>(name, &pod.metadata, without(&pod.metadata, set)).await? {
+                    if let Some(written) = self.own::<Pod>(&pod.metadata, without(&pod.metadata, &set.metadata)).await? {
                         self.written.pods.note(name, &written.metadata);
                     }
                 }
                 Claiming::AdoptRevision(revision) => {
-                    if let Some(written) = self.own::<ControllerRevision>(name, &revision.metadata, with(&revision.metadata, set)).await? {
+                    if let Some(written) = self.own::<ControllerRevision>(&revision.metadata, with(&revision.metadata, set)).await? {
                         self.written.revisions.note(name, &written.metadata);
                     }
                 }
@@ -312,54 +309,15 @@ impl Carrier {
         }
         Ok(())
     }
+}
 
-    async fn confirm(&self, name: &Name, set: &StatefulSet) -> Result<(), Failure> {
-        let live: StatefulSet = self.cluster.get(&name.namespace, &name.name).await?;
-        if live.metadata.uid != set.metadata.uid {
-            return Err(Failure::Gone { name: name.clone(), found: uid_of(&live.metadata).to_owned(), wanted: uid_of(&set.metadata).to_owned() });
-        }
-        if live.metadata.deletion_timestamp.is_some() {
-            return Err(Failure::Deleting { name: name.clone() });
-        }
-        Ok(())
-    }
-
+impl Carrier {
     /// `None` when the object went away meanwhile.
-    async fn own<K: Resource>(&self, name: &Name, metadata: &ObjectMeta, owners: Vec<OwnerReference>) -> Result<Option<K>, Failure> {
-        let patch = json!({ "metadata": { "uid": metadata.uid, "resourceVersion": metadata.resource_version, "ownerReferences": owner_values(&owners) } });
-        match self.cluster.merge_patch::<K>(&name.namespace, name_of(metadata), None, &patch).await {
-            Ok(written) => Ok(Some(written)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    async fn own<K: Resource>(&self, metadata: &ObjectMeta, owners: Vec<OwnerReference>) -> Result<Option<K>, Error> {
+        patch_if_there(&self.cluster, metadata, &owners_patch(metadata, &owners)).await
     }
 }
 
 fn collisions(set: &StatefulSet) -> i32 {
     set.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0)
-}
-
-fn owner_values(owners: &[OwnerReference]) -> serde_json::Value {
-    let value = |owner: &OwnerReference| {
-        json!({ "apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": owner.uid,
-            "controller": owner.controller, "blockOwnerDeletion": owner.block_owner_deletion })
-    };
-    let mut values: Vec<serde_json::Value> = owners.iter().map(value).collect();
-    for value in &mut values {
-        if let Some(map) = value.as_object_mut() {
-            map.retain(|_, field| !field.is_null());
-        }
-    }
-    if values.is_empty() { serde_json::Value::Null } else { values.into() }
-}
-
-fn with(metadata: &ObjectMeta, set: &StatefulSet) -> Vec<OwnerReference> {
-    debug_assert!(controller_of(metadata).is_none());
-    let mut owners = without(metadata, set);
-    owners.push(controller_ref(set));
-    owners
-}
-
-fn without(metadata: &ObjectMeta, set: &StatefulSet) -> Vec<OwnerReference> {
-    metadata.owner_references.iter().flatten().filter(|owner| owner.uid != uid_of(&set.metadata)).cloned().collect()
 }

@@ -1,8 +1,10 @@
 //! Names, labels and claims of an ordinal.
 
+pub(crate) use crate::owners::{controller_of, name_of, owner_ref, uid_of};
+
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Label: the pod's own name.
 pub(crate) const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
@@ -10,21 +12,6 @@ pub(crate) const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 pub(crate) const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 /// Label: the name of the ControllerRevision.
 pub(crate) const REVISION: &str = "controller-revision-hash";
-
-/// `metadata.name`, or nothing.
-pub(crate) fn name_of(metadata: &ObjectMeta) -> &str {
-    metadata.name.as_deref().unwrap_or_default()
-}
-
-/// `metadata.uid`, or nothing.
-pub(crate) fn uid_of(metadata: &ObjectMeta) -> &str {
-    metadata.uid.as_deref().unwrap_or_default()
-}
-
-/// The owner that manages an object.
-pub(crate) fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
-    metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
-}
 
 /// `web-12` → (`web`, 12). A name that the controller would not write itself (`web-012`) has no ordinal.
 pub(crate) fn parent_and_ordinal(pod: &str) -> Option<(&str, i32)> {
@@ -77,27 +64,6 @@ pub(crate) fn new_claim(set: &StatefulSet, template: &PersistentVolumeClaim, ord
     claim
 }
 
-/// A reference that makes the set the manager.
-pub(crate) fn controller_ref(set: &StatefulSet) -> OwnerReference {
-    owner_ref("apps/v1", "StatefulSet", &set.metadata)
-}
-
-/// A reference that makes the pod the manager.
-pub(crate) fn pod_ref(pod: &Pod) -> OwnerReference {
-    owner_ref("v1", "Pod", &pod.metadata)
-}
-
-fn owner_ref(api_version: &str, kind: &str, metadata: &ObjectMeta) -> OwnerReference {
-    OwnerReference {
-        api_version: api_version.to_owned(),
-        kind: kind.to_owned(),
-        name: name_of(metadata).to_owned(),
-        uid: uid_of(metadata).to_owned(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    }
-}
-
 fn claim_volumes(set: &StatefulSet, ordinal: i32) -> impl Iterator<Item = Volume> {
     claim_templates(set).iter().map(move |template| Volume {
         name: name_of(&template.metadata).to_owned(),
@@ -140,7 +106,7 @@ pub(crate) fn new_pod(set: &StatefulSet, template: &PodTemplateSpec, revision: &
             labels: Some(labels),
             annotations: from.annotations,
             finalizers: from.finalizers,
-            owner_references: Some(vec![controller_ref(set)]),
+            owner_references: Some(vec![owner_ref(set)]),
             ..ObjectMeta::default()
         },
         spec: Some(spec),

@@ -2,6 +2,7 @@
 
 use super::identity::{claim_name, claim_templates, controller_of, ordinal, replicas, start, uid_of};
 use super::revision;
+use crate::owners::{Belongs, belongs};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use mainstay_client::{Cache, selector};
@@ -58,7 +59,8 @@ impl Caches {
         let matches = |labels: Option<&selector::Labels>| set.spec.as_ref().is_some_and(|spec| selector::matches(&spec.selector, labels));
         let (mut pods, mut claiming) = (Vec::new(), Vec::new());
         for pod in self.pods.list_in(&namespace) {
-            match claim(&set, &pod, matches(pod.metadata.labels.as_ref())) {
+            let ours = matches(pod.metadata.labels.as_ref()) && ordinal(&set, &pod).is_some();
+            match belongs(&set.metadata, &pod.metadata, ours) {
                 Belongs::Yes => pods.push(pod),
                 Belongs::No => {}
                 Belongs::Adopt => claiming.push(Claiming::Adopt(pod)),
@@ -94,28 +96,5 @@ impl Caches {
         ordinals.extend(pods.iter().filter_map(|pod| ordinal(set, pod)));
         let names = ordinals.iter().flat_map(|ordinal| templates.iter().map(|template| claim_name(set, template, *ordinal)));
         names.filter_map(|name| self.claims.get(namespace, &name).map(|claim| (name, claim))).collect()
-    }
-}
-
-enum Belongs {
-    Yes,
-    No,
-    Adopt,
-    Release,
-}
-
-/// Upstream: `ClaimPods` (pkg/controller/controller_ref_manager.go) with the name filter of StatefulSets.
-fn claim(set: &StatefulSet, pod: &Pod, matches: bool) -> Belongs {
-    let named = ordinal(set, pod).is_some();
-    let deleting = set.metadata.deletion_timestamp.is_some();
-    match controller_of(&pod.metadata) {
-        Some(owner) if owner.uid == uid_of(&set.metadata) => match matches && named {
-            true => Belongs::Yes,
-            false if deleting => Belongs::No,
-            false => Belongs::Release,
-        },
-        Some(_) => Belongs::No,
-        None if deleting || pod.metadata.deletion_timestamp.is_some() || !matches || !named => Belongs::No,
-        None => Belongs::Adopt,
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! Upstream: `isClaimOwnerUpToDate`, `updateClaimOwnerRefForSetAndPod`, `hasStaleOwnerRef` (stateful_set_utils.go, 1.36).
 
-use super::identity::{controller_ref, name_of, pod_ref, uid_of};
+use super::identity::{name_of, owner_ref, uid_of};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -65,9 +65,9 @@ pub(crate) fn owners(set: &StatefulSet, pod: Option<&Pod>, condemned: bool, clai
         want.push(kept.unwrap_or(wanted));
     };
     match (when_scaled && condemned, pod) {
-        (true, Some(pod)) => add(pod_ref(pod)),
+        (true, Some(pod)) => add(owner_ref(pod)),
         (true, None) => {}
-        (false, _) if when_deleted => add(controller_ref(set)),
+        (false, _) if when_deleted => add(owner_ref(set)),
         (false, _) => {}
     }
     let same = want.len() == have.len() && want.iter().all(|owner| have.contains(owner));

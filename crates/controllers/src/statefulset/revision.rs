@@ -3,7 +3,8 @@
 //! Upstream: pkg/controller/history/controller_history.go and pkg/controller/statefulset/stateful_set_utils.go (1.36). Names and data are
 //! the ones that upstream writes, so that `kubectl rollout` works and a set may move between the two without a restart of its pods.
 
-use super::identity::{controller_ref, name_of};
+use super::identity::{name_of, owner_ref};
+use crate::template::{as_go_writes, go_json, safe_encode};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -20,16 +21,6 @@ const PREFIX_LIMIT: usize = 223;
 /// `revisionHistoryLimit` when it is not given.
 const HISTORY_LIMIT: i32 = 10;
 
-/// Brings a template into the form in which Go writes it: what `omitempty` leaves out is not there, what Go always writes (`resources` of a
-/// container, a divisor of "0", `metadata`) is; `creationTimestamp` never (1.34 and later).
-fn as_go_writes(template: &mut Value) {
-    let Some(ty) = mainstay_schema::root("apps/v1", "StatefulSet").and_then(|set| set.field("spec")?.field("template")) else { return };
-    if let Err(issue) = mainstay_schema::check(ty, template) {
-        tracing::warn!(%issue, "a template that the API server let pass does not fit its type");
-    }
-    mainstay_schema::fill(ty, template);
-}
-
 /// `{"spec":{"template":{"$patch":"replace",…}}}`.
 pub(crate) fn data(set: &StatefulSet) -> Value {
     let mut value = set.to_value();
@@ -39,29 +30,11 @@ pub(crate) fn data(set: &StatefulSet) -> Value {
     json!({ "spec": { "template": template } })
 }
 
-/// Go's `json.Marshal`: sorted keys, no spaces, `<`, `>`, `&` and two line separators escaped.
-fn go_json(value: &Value) -> String {
-    let text = value.to_string();
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '<' => escaped.push_str("\\u003c"),
-            '>' => escaped.push_str("\\u003e"),
-            '&' => escaped.push_str("\\u0026"),
-            '\u{2028}' => escaped.push_str("\\u2028"),
-            '\u{2029}' => escaped.push_str("\\u2029"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
-}
-
 /// FNV-1 (not 1a), 32 bits, of the data and the collision count; its decimal digits in an alphabet without vowels.
 pub(crate) fn hash(data: &Value, collision_count: i32) -> String {
-    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let text = go_json(data) + &collision_count.to_string();
     let sum = text.bytes().fold(0x811c_9dc5_u32, |sum, byte| sum.wrapping_mul(0x0100_0193) ^ u32::from(byte));
-    sum.to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
+    safe_encode(sum)
 }
 
 fn revision_name(set: &StatefulSet, hash: &str) -> String {
@@ -81,7 +54,7 @@ fn new_revision(set: &StatefulSet, data: Value, number: i64, collision_count: i3
             namespace: set.metadata.namespace.clone(),
             labels: Some(labels),
             annotations: set.metadata.annotations.clone(),
-            owner_references: Some(vec![controller_ref(set)]),
+            owner_references: Some(vec![owner_ref(set)]),
             ..ObjectMeta::default()
         },
         data: Some(RawExtension(data)),
@@ -227,11 +200,6 @@ mod tests {
         template["spec"]["containers"][0]["env"] = json!([]);
         template["spec"]["containers"][0]["tty"] = json!(false);
         assert_eq!(hash(&data(&set_with(template)), 0), "776999688b");
-    }
-
-    #[test]
-    fn what_go_escapes_is_escaped_before_hashing() {
-        assert_eq!(go_json(&json!({"b": "<a&b>", "a": 1})), r#"{"a":1,"b":"\u003ca\u0026b\u003e"}"#);
     }
 
     #[test]

@@ -1,46 +1,12 @@
 //! Counts and conditions.
 
+pub(crate) use crate::pods::{available, available_at, phase, running_and_ready, terminating};
+
 use super::identity::{REVISION, replicas};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-
-/// `status.phase`, empty before the node has seen the pod.
-pub(crate) fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
-}
-
-/// Being deleted.
-pub(crate) fn terminating(pod: &Pod) -> bool {
-    pod.metadata.deletion_timestamp.is_some()
-}
-
-/// Running, with condition Ready.
-pub(crate) fn running_and_ready(pod: &Pod) -> bool {
-    phase(pod) == "Running" && ready_since(pod).is_some()
-}
-
-/// When condition Ready became true; `Some(None)` when it is true and says no time.
-fn ready_since(pod: &Pod) -> Option<Option<Timestamp>> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
-    (ready.status == "True").then(|| ready.last_transition_time.as_ref().map(|time| time.0))
-}
-
-/// When a pod that is ready will have been so for `minReadySeconds`.
-pub(crate) fn available_at(pod: &Pod, min_ready_seconds: i32) -> Option<Timestamp> {
-    let since = ready_since(pod).filter(|_| phase(pod) == "Running")?;
-    if min_ready_seconds == 0 {
-        return Some(Timestamp::MIN);
-    }
-    since?.checked_add(SignedDuration::from_secs(i64::from(min_ready_seconds))).ok()
-}
-
-/// Running and Ready for `minReadySeconds`.
-pub(crate) fn available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
-    available_at(pod, min_ready_seconds).is_some_and(|at| at <= now)
-}
 
 /// `spec.minReadySeconds`.
 pub(crate) fn min_ready_seconds(set: &StatefulSet) -> i32 {

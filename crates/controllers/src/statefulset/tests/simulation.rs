@@ -6,27 +6,13 @@ use super::super::revision;
 use super::super::status::{available, phase, revision_of, terminating};
 use super::super::step::{Write, step};
 use super::lines::{now, set};
+use crate::random::Random;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// xorshift64*: the same seed, the same world.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 struct World {
     set: StatefulSet,
@@ -42,7 +28,7 @@ struct World {
 
 impl World {
     fn new(line: &str, seed: u64) -> Self {
-        let random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let random = Random::new(seed);
         let (pods, claims) = (BTreeMap::new(), BTreeMap::new());
         Self { set: set(line, "one"), pods, claims, revisions: Vec::new(), random, now: now(), uids: 0, stormy: true }
     }
