@@ -57,7 +57,11 @@ fn headings() {
         serviceaccounts: Name, Secrets, Age
         services: Name, Type, Cluster-IP, External-IP, Port(s), Age, (Selector)
         controllerrevisions.apps: Name, Controller, Revision, Age
+        deployments.apps: Name, Ready, Up-to-date, Available, Age, (Containers), (Images), (Selector)
+        replicasets.apps: Name, Desired, Current, Ready, Age, (Containers), (Images), (Selector)
         statefulsets.apps: Name, Ready, Age, (Containers), (Images)
+        cronjobs.batch: Name, Schedule, Timezone, Suspend, Active, Last Schedule, Age, (Containers), (Images), (Selector)
+        jobs.batch: Name, Status, Completions, Duration, Age, (Containers), (Images), (Selector)
         leases.coordination.k8s.io: Name, Holder, Age
         endpointslices.discovery.k8s.io: Name, AddressType, Ports, Endpoints, Age
         events.events.k8s.io: Last Seen, Type, Reason, Object, (Subobject), (Source), Message, (First Seen), (Count), (Name)
@@ -86,6 +90,19 @@ fn pods_that_initialize() {
     check(&pod("initContainerStatuses: [{name: i, state: {waiting: {reason: PodInitializing}}}]"), expect!["p|0/2|Init:0/2|0|<unknown> || <none>|<none>|<none>|<none>"]);
     check(&pod("initContainerStatuses: [{name: i, state: {waiting: {reason: ImagePullBackOff}}}]"), expect!["p|0/2|Init:ImagePullBackOff|0|<unknown> || <none>|<none>|<none>|<none>"]);
     check(&pod("initContainerStatuses: [{name: i, restartCount: 1, state: {terminated: {exitCode: 0}}}, {name: s, started: true, ready: true, restartCount: 1, state: {running: {}}}], containerStatuses: [{name: a, state: {waiting: {reason: PodInitializing}}}]"), expect!["p|1/2|PodInitializing|1|<unknown> || <none>|<none>|<none>|<none>"]);
+}
+
+#[test]
+fn workloads() {
+    let template = "template: {spec: {containers: [{name: c, image: i}]}}";
+    check(&format!("{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: d}}, spec: {{replicas: 3, selector: {{matchLabels: {{app: web}}}}, {template}}}, status: {{readyReplicas: 2, updatedReplicas: 1, availableReplicas: 2}}}}"), expect!["d|2/3|1|2|<unknown> || c|i|app=web"]);
+    check(&format!("{{apiVersion: apps/v1, kind: ReplicaSet, metadata: {{name: r}}, spec: {{replicas: 3, selector: {{matchLabels: {{app: web}}}}, {template}}}, status: {{replicas: 2, readyReplicas: 1}}}}"), expect!["r|3|2|1|<unknown> || c|i|app=web"]);
+    let job = |spec: &str, status: &str| format!("{{apiVersion: batch/v1, kind: Job, metadata: {{name: j}}, spec: {{{spec}, {template}}}, status: {{{status}}}}}");
+    check(&job("completions: 3", "startTime: '2026-01-31T11:58:00Z', succeeded: 1"), expect!["j|Running|1/3|2m|<unknown> || c|i|<none>"]);
+    check(&job("completions: 1", "startTime: '2026-01-31T11:50:00Z', completionTime: '2026-01-31T11:50:07Z', succeeded: 1, conditions: [{type: Complete, status: 'True'}]"), expect!["j|Complete|1/1|7s|<unknown> || c|i|<none>"]);
+    check(&job("parallelism: 2", "conditions: [{type: Failed, status: 'True'}]"), expect!["j|Failed|0/1 of 2||<unknown> || c|i|<none>"]);
+    check(&job("parallelism: 1", "conditions: [{type: Suspended, status: 'True'}]"), expect!["j|Suspended|0/1||<unknown> || c|i|<none>"]);
+    check("{apiVersion: batch/v1, kind: CronJob, metadata: {name: c}, spec: {schedule: '0 2 * * *', suspend: true, jobTemplate: {spec: {template: {spec: {containers: [{name: c, image: i}]}}}}}, status: {active: [{name: a}], lastScheduleTime: '2026-01-31T11:58:00Z'}}", expect!["c|0 2 * * *|<none>|True|1|2m|<unknown> || c|i|<none>"]);
 }
 
 #[test]

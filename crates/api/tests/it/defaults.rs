@@ -150,6 +150,142 @@ fn a_stateful_set() {
 }
 
 #[test]
+fn a_deployment_and_a_replica_set() {
+    check("{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: 'nginx:1'}]}}}}", expect![[r#"
+        metadata.name: "web"
+        metadata.namespace: "default"
+        spec.progressDeadlineSeconds: 600
+        spec.replicas: 1
+        spec.revisionHistoryLimit: 10
+        spec.selector.matchLabels.app: "web"
+        spec.strategy.rollingUpdate.maxSurge: "25%"
+        spec.strategy.rollingUpdate.maxUnavailable: "25%"
+        spec.strategy.type: "RollingUpdate"
+        spec.template.metadata.labels.app: "web"
+        spec.template.spec.containers[0].image: "nginx:1"
+        spec.template.spec.containers[0].imagePullPolicy: "IfNotPresent"
+        spec.template.spec.containers[0].name: "c"
+        spec.template.spec.containers[0].resources: {}
+        spec.template.spec.containers[0].terminationMessagePath: "/dev/termination-log"
+        spec.template.spec.containers[0].terminationMessagePolicy: "File"
+        spec.template.spec.dnsPolicy: "ClusterFirst"
+        spec.template.spec.restartPolicy: "Always"
+        spec.template.spec.schedulerName: "default-scheduler"
+        spec.template.spec.securityContext: {}
+        spec.template.spec.terminationGracePeriodSeconds: 30
+        status: {}"#]]);
+    check("{apiVersion: apps/v1, kind: ReplicaSet, metadata: {name: web}, spec: {selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: 'nginx:1'}]}}}}", expect![[r#"
+        metadata.name: "web"
+        metadata.namespace: "default"
+        spec.replicas: 1
+        spec.selector.matchLabels.app: "web"
+        spec.template.metadata.labels.app: "web"
+        spec.template.spec.containers[0].image: "nginx:1"
+        spec.template.spec.containers[0].imagePullPolicy: "IfNotPresent"
+        spec.template.spec.containers[0].name: "c"
+        spec.template.spec.containers[0].resources: {}
+        spec.template.spec.containers[0].terminationMessagePath: "/dev/termination-log"
+        spec.template.spec.containers[0].terminationMessagePolicy: "File"
+        spec.template.spec.dnsPolicy: "ClusterFirst"
+        spec.template.spec.restartPolicy: "Always"
+        spec.template.spec.schedulerName: "default-scheduler"
+        spec.template.spec.securityContext: {}
+        spec.template.spec.terminationGracePeriodSeconds: 30
+        status.replicas: 0"#]]);
+}
+
+#[test]
+fn a_job_and_a_cron_job() {
+    check("{apiVersion: batch/v1, kind: Job, metadata: {name: j, uid: u}, spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: 'nginx:1'}]}}}}", expect![[r#"
+        metadata.labels.batch.kubernetes.io/controller-uid: "u"
+        metadata.labels.batch.kubernetes.io/job-name: "j"
+        metadata.labels.controller-uid: "u"
+        metadata.labels.job-name: "j"
+        metadata.name: "j"
+        metadata.namespace: "default"
+        metadata.uid: "u"
+        spec.backoffLimit: 6
+        spec.completionMode: "NonIndexed"
+        spec.completions: 1
+        spec.manualSelector: false
+        spec.parallelism: 1
+        spec.podReplacementPolicy: "TerminatingOrFailed"
+        spec.selector.matchLabels.batch.kubernetes.io/controller-uid: "u"
+        spec.suspend: false
+        spec.template.metadata.labels.batch.kubernetes.io/controller-uid: "u"
+        spec.template.metadata.labels.batch.kubernetes.io/job-name: "j"
+        spec.template.metadata.labels.controller-uid: "u"
+        spec.template.metadata.labels.job-name: "j"
+        spec.template.spec.containers[0].image: "nginx:1"
+        spec.template.spec.containers[0].imagePullPolicy: "IfNotPresent"
+        spec.template.spec.containers[0].name: "c"
+        spec.template.spec.containers[0].resources: {}
+        spec.template.spec.containers[0].terminationMessagePath: "/dev/termination-log"
+        spec.template.spec.containers[0].terminationMessagePolicy: "File"
+        spec.template.spec.dnsPolicy: "ClusterFirst"
+        spec.template.spec.restartPolicy: "Never"
+        spec.template.spec.schedulerName: "default-scheduler"
+        spec.template.spec.securityContext: {}
+        spec.template.spec.terminationGracePeriodSeconds: 30
+        status: {}"#]]);
+    check("{apiVersion: batch/v1, kind: Job, metadata: {name: j, uid: u, labels: {own: 'yes'}}, spec: {parallelism: 2, completionMode: Indexed, completions: 4, backoffLimitPerIndex: 1, podFailurePolicy: {rules: [{action: Ignore, onExitCodes: {operator: In, values: [1]}}]}, template: {spec: {restartPolicy: Never, containers: [{name: c, image: 'nginx:1'}]}}}}", expect![[r#"
+        metadata.labels.own: "yes"
+        metadata.name: "j"
+        metadata.namespace: "default"
+        metadata.uid: "u"
+        spec.backoffLimit: 2147483647
+        spec.backoffLimitPerIndex: 1
+        spec.completionMode: "Indexed"
+        spec.completions: 4
+        spec.manualSelector: false
+        spec.parallelism: 2
+        spec.podFailurePolicy.rules[0].action: "Ignore"
+        spec.podFailurePolicy.rules[0].onExitCodes.operator: "In"
+        spec.podFailurePolicy.rules[0].onExitCodes.values[0]: 1
+        spec.podReplacementPolicy: "Failed"
+        spec.selector.matchLabels.batch.kubernetes.io/controller-uid: "u"
+        spec.suspend: false
+        spec.template.metadata.labels.batch.kubernetes.io/controller-uid: "u"
+        spec.template.metadata.labels.batch.kubernetes.io/job-name: "j"
+        spec.template.metadata.labels.controller-uid: "u"
+        spec.template.metadata.labels.job-name: "j"
+        spec.template.spec.containers[0].image: "nginx:1"
+        spec.template.spec.containers[0].imagePullPolicy: "IfNotPresent"
+        spec.template.spec.containers[0].name: "c"
+        spec.template.spec.containers[0].resources: {}
+        spec.template.spec.containers[0].terminationMessagePath: "/dev/termination-log"
+        spec.template.spec.containers[0].terminationMessagePolicy: "File"
+        spec.template.spec.dnsPolicy: "ClusterFirst"
+        spec.template.spec.restartPolicy: "Never"
+        spec.template.spec.schedulerName: "default-scheduler"
+        spec.template.spec.securityContext: {}
+        spec.template.spec.terminationGracePeriodSeconds: 30
+        status: {}"#]]);
+    check("{apiVersion: batch/v1, kind: CronJob, metadata: {name: c}, spec: {schedule: '0 2 * * *', jobTemplate: {spec: {template: {spec: {restartPolicy: OnFailure, containers: [{name: c, image: 'nginx:1'}]}}}}}}", expect![[r#"
+        metadata.name: "c"
+        metadata.namespace: "default"
+        spec.concurrencyPolicy: "Allow"
+        spec.failedJobsHistoryLimit: 1
+        spec.jobTemplate.metadata: {}
+        spec.jobTemplate.spec.template.metadata: {}
+        spec.jobTemplate.spec.template.spec.containers[0].image: "nginx:1"
+        spec.jobTemplate.spec.template.spec.containers[0].imagePullPolicy: "IfNotPresent"
+        spec.jobTemplate.spec.template.spec.containers[0].name: "c"
+        spec.jobTemplate.spec.template.spec.containers[0].resources: {}
+        spec.jobTemplate.spec.template.spec.containers[0].terminationMessagePath: "/dev/termination-log"
+        spec.jobTemplate.spec.template.spec.containers[0].terminationMessagePolicy: "File"
+        spec.jobTemplate.spec.template.spec.dnsPolicy: "ClusterFirst"
+        spec.jobTemplate.spec.template.spec.restartPolicy: "OnFailure"
+        spec.jobTemplate.spec.template.spec.schedulerName: "default-scheduler"
+        spec.jobTemplate.spec.template.spec.securityContext: {}
+        spec.jobTemplate.spec.template.spec.terminationGracePeriodSeconds: 30
+        spec.schedule: "0 2 * * *"
+        spec.successfulJobsHistoryLimit: 3
+        spec.suspend: false
+        status: {}"#]]);
+}
+
+#[test]
 fn services() {
     check("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {clusterIP: None, selector: {app: web}, ports: [{port: 80}]}}", expect![[r#"
         metadata.name: "s"

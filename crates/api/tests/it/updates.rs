@@ -43,6 +43,8 @@ fn set(object: &mut Value, pointer: &str, value: Value) {
 }
 
 const SET: &str = "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web}, spec: {serviceName: web, selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: 'nginx:1'}]}}, volumeClaimTemplates: [{metadata: {name: www}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]}}";
+const DEPLOYMENT: &str = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: 'nginx:1'}]}}}}";
+const JOB: &str = "{apiVersion: batch/v1, kind: Job, metadata: {name: j, uid: u}, spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: 'nginx:1'}]}}}}";
 const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: nginx}]}}";
 const CLAIM: &str = "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: c}, spec: {storageClassName: grows, accessModes: [ReadWriteOnce], resources: {requests: {storage: 2Gi}}}}";
 const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {clusterIP: 10.96.0.10, ports: [{port: 80}]}}";
@@ -56,6 +58,18 @@ fn a_stateful_set_keeps_its_identity() {
     }
     // The manifest as the user wrote it, without what was filled in.
     check(SET, &[("/spec/volumeClaimTemplates/0/status", Value::Null), ("/spec/volumeClaimTemplates/0/spec/volumeMode", Value::Null), ("/spec/volumeClaimTemplates/0/kind", Value::Null)], expect!["updated"]);
+}
+
+#[test]
+fn a_deployment_and_a_job_keep_their_selectors() {
+    check(DEPLOYMENT, &[("/spec/replicas", json!(5)), ("/spec/template/spec/containers/0/image", json!("nginx:2")), ("/spec/paused", json!(true))], expect!["updated"]);
+    check(DEPLOYMENT, &[("/spec/strategy", json!({"type": "Recreate"}))], expect!["updated"]);
+    check(DEPLOYMENT, &[("/spec/selector/matchLabels/app", json!("x")), ("/spec/template/metadata/labels/app", json!("x"))], expect![[r#"spec.selector: Invalid value: {"matchLabels":{"app":"x"}}: field is immutable"#]]);
+    check(JOB, &[("/spec/parallelism", json!(5)), ("/spec/suspend", json!(true)), ("/spec/backoffLimit", json!(1)), ("/spec/ttlSecondsAfterFinished", json!(1))], expect!["updated"]);
+    check(JOB, &[("/spec/completions", json!(5))], expect!["spec.completions: Invalid value: 5: field is immutable"]);
+    check(JOB, &[("/spec/template/spec/nodeSelector", json!({"a": "b"})), ("/status/startTime", json!("2026-01-31T12:00:00Z"))], expect![[r#"spec.template: Invalid value: {"metadata":{"labels":{"batch.kubernetes.io/controller-uid":"u","batch.kubernetes.io/job-name":"j","controller-uid":"u","job-name":"j"}},"spec":{"containers":[{"image":"nginx:1","imagePullPolicy":"IfNotPresent","name":"c","resources":{},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}],"dnsPolicy":"ClusterFirst","nodeSelector":{"a":"b"},"restartPolicy":"Never","schedulerName":"default-scheduler","securityContext":{},"terminationGracePeriodSeconds":30}}: field is immutable"#]]);
+    check(&JOB.replace("template:", "suspend: true, template:"), &[("/spec/template/spec/nodeSelector", json!({"a": "b"}))], expect!["updated"]);
+    check(&JOB.replace("template:", "completionMode: Indexed, completions: 2, parallelism: 2, template:"), &[("/spec/completions", json!(3)), ("/spec/parallelism", json!(3))], expect!["updated"]);
 }
 
 #[test]
@@ -144,7 +158,7 @@ fn an_update_that_says_nothing_new_changes_nothing() {
         "{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: s}, provisioner: a/b}",
         "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {hostNetwork: true, schedulingGates: [{name: a/b}], containers: [{name: c, image: x, ports: [{containerPort: 80}], resources: {limits: {cpu: '1'}}}], volumes: [{name: v}]}}",
     ];
-    for manifest in others.iter().chain([&SET, &POD, &CLAIM, &SERVICE]) {
+    for manifest in others.iter().chain([&DEPLOYMENT, &JOB, &SET, &POD, &CLAIM, &SERVICE]) {
         let old = create(manifest, &world).expect("created");
         assert_eq!(update(&old, old.clone(), &world).expect("updated"), old, "{manifest}");
     }

@@ -443,3 +443,81 @@ fn the_smaller_kinds() {
         metadata.taints[1]: Duplicate value: {"effect":"NoSchedule","key":"a"}: taints must be unique by key and effect pair
         metadata.taints[2].effect: Required value"#]]);
 }
+
+/// A workload that is right but for the given fields of its spec.
+fn check_workload(kind: &str, spec: &str, expected: Expect) {
+    let (group, restart) = if kind == "Deployment" || kind == "ReplicaSet" { ("apps", "Always") } else { ("batch", "Never") };
+    let selector = if group == "apps" && !spec.contains("selector") { "selector: {matchLabels: {app: web}}, " } else { "" };
+    let template = if spec.contains("template:") { "" } else { &format!("template: {{metadata: {{labels: {{app: web}}}}, spec: {{restartPolicy: {restart}, containers: [{{name: c, image: nginx}}]}}}}, ") };
+    check(&format!("{{apiVersion: {group}/v1, kind: {kind}, metadata: {{name: w, uid: u}}, spec: {{{selector}{template}{spec}}}}}"), expected);
+}
+
+#[test]
+fn deployments_and_replica_sets() {
+    check_workload("Deployment", "replicas: -1, minReadySeconds: -1, revisionHistoryLimit: -1", expect![[r#"
+        spec.replicas: Invalid value: -1: must be greater than or equal to 0
+        spec.minReadySeconds: Invalid value: -1: must be greater than or equal to 0
+        spec.revisionHistoryLimit: Invalid value: -1: must be greater than or equal to 0"#]]);
+    check_workload("Deployment", "minReadySeconds: 10, progressDeadlineSeconds: 10", expect!["spec.progressDeadlineSeconds: Invalid value: 10: must be greater than minReadySeconds"]);
+    check_workload("Deployment", "strategy: {type: Canary}", expect![[r#"spec.strategy.type: Unsupported value: "Canary": supported values: "Recreate", "RollingUpdate""#]]);
+    check_workload("Deployment", "strategy: {type: Recreate, rollingUpdate: {maxSurge: 1}}", expect!["spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"]);
+    check_workload("Deployment", "strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 0}}", expect!["spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"]);
+    check_workload("Deployment", "strategy: {rollingUpdate: {maxSurge: '-1%', maxUnavailable: 101%}}", expect![[r#"
+        spec.strategy.rollingUpdate.maxSurge: Invalid value: "-1%": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')
+        spec.strategy.rollingUpdate.maxUnavailable: Invalid value: "101%": must not be greater than 100%"#]]);
+    check_workload("Deployment", "selector: {}", expect!["spec.selector: Invalid value: {}: empty selector is invalid for deployment"]);
+    check_workload("Deployment", "selector: {matchLabels: {app: other}}", expect![[r#"spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`"#]]);
+    check_workload("ReplicaSet", "selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {restartPolicy: Never, activeDeadlineSeconds: 1, containers: [{name: c, image: nginx}]}}", expect![[r#"
+        spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"
+        spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicaSet is not Supported"#]]);
+}
+
+#[test]
+fn jobs() {
+    check_workload("Job", "completions: -1, parallelism: -1, backoffLimit: -1, activeDeadlineSeconds: -1, ttlSecondsAfterFinished: -1", expect![[r#"
+        spec.parallelism: Invalid value: -1: must be greater than or equal to 0
+        spec.completions: Invalid value: -1: must be greater than or equal to 0
+        spec.activeDeadlineSeconds: Invalid value: -1: must be greater than or equal to 0
+        spec.backoffLimit: Invalid value: -1: must be greater than or equal to 0
+        spec.ttlSecondsAfterFinished: Invalid value: -1: must be greater than or equal to 0"#]]);
+    check_workload("Job", "template: {spec: {containers: [{name: c, image: nginx}]}}", expect![[r#"spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never""#]]);
+    check_workload("Job", "completionMode: Random", expect![[r#"spec.completionMode: Unsupported value: "Random": supported values: "NonIndexed", "Indexed""#]]);
+    check_workload("Job", "completionMode: Indexed, parallelism: 1", expect!["spec.completions: Required value: when completion mode is Indexed"]);
+    check_workload("Job", "backoffLimitPerIndex: 1, maxFailedIndexes: 1", expect![[r#"
+        spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode
+        spec.maxFailedIndexes: Invalid value: 1: requires indexed completion mode"#]]);
+    check_workload("Job", "podFailurePolicy: {rules: [{action: FailJob}, {action: Panic, onExitCodes: {operator: In, values: [0, 3, 2, 2], containerName: x}}, {action: FailIndex, onPodConditions: [{type: 'a b', status: Maybe}]}]}", expect![[r#"
+        spec.podFailurePolicy.rules[0]: Invalid value: specifying one of OnExitCodes and OnPodConditions is required
+        spec.podFailurePolicy.rules[1].action: Unsupported value: "Panic": supported values: "Count", "FailIndex", "FailJob", "Ignore"
+        spec.podFailurePolicy.rules[1].onExitCodes.containerName: Invalid value: "x": must be one of the container or initContainer names in the pod template
+        spec.podFailurePolicy.rules[1].onExitCodes.values[0]: Invalid value: 0: must not be 0 for the In operator
+        spec.podFailurePolicy.rules[1].onExitCodes.values[3]: Duplicate value: 2
+        spec.podFailurePolicy.rules[1].onExitCodes.values: Invalid value: [0,3,2,2]: must be ordered
+        spec.podFailurePolicy.rules[2].action: Invalid value: "FailIndex": requires the backoffLimitPerIndex to be set
+        spec.podFailurePolicy.rules[2].onPodConditions[0].type: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')
+        spec.podFailurePolicy.rules[2].onPodConditions[0].status: Unsupported value: "Maybe": supported values: "False", "True", "Unknown""#]]);
+    check_workload("Job", "podFailurePolicy: {rules: [{action: Ignore, onPodConditions: [{type: DisruptionTarget}]}]}, template: {spec: {restartPolicy: OnFailure, containers: [{name: c, image: nginx}]}}", expect![[r#"spec.template.spec.restartPolicy: Invalid value: "OnFailure": only "Never" is supported when podFailurePolicy is specified"#]]);
+    check_workload("Job", "completionMode: Indexed, completions: 3, successPolicy: {rules: [{}, {succeededIndexes: '0,5'}, {succeededCount: 4}, {succeededIndexes: 0-1, succeededCount: 3}]}", expect![[r#"
+        spec.successPolicy.rules[0]: Required value: at least one of succeededCount or succeededIndexes must be specified
+        spec.successPolicy.rules[1].succeededIndexes: Invalid value: "0,5": error parsing succeededIndexes: too large index: "5"
+        spec.successPolicy.rules[2].succeededCount: Invalid value: 4: must be less than or equal to 3 (the number of specified completions)
+        spec.successPolicy.rules[3].succeededCount: Invalid value: 3: must be less than or equal to 2 (the number of indexes in the specified succeededIndexes field)"#]]);
+    check_workload("Job", "selector: {matchLabels: {app: web}}", expect![[r#"spec.selector: Invalid value: {"matchLabels":{"app":"web","batch.kubernetes.io/controller-uid":"u"}}: `selector` not auto-generated"#]]);
+    check_workload("Job", "template: {metadata: {labels: {job-name: other}}, spec: {restartPolicy: Never, containers: [{name: c, image: nginx}]}}", expect![[r#"spec.template.metadata.labels[job-name]: Invalid value: {"batch.kubernetes.io/controller-uid":"u","batch.kubernetes.io/job-name":"w","controller-uid":"u","job-name":"other"}: must be 'w'"#]]);
+}
+
+#[test]
+fn cron_jobs() {
+    let template = "jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: nginx}]}}}}";
+    let with = |spec: &str| format!("{{apiVersion: batch/v1, kind: CronJob, metadata: {{name: c}}, spec: {{{template}, {spec}}}}}");
+    check(&with("schedule: ''"), expect!["spec.schedule: Required value"]);
+    check(&with("schedule: nightly, concurrencyPolicy: Maybe, timeZone: Mars/Base, startingDeadlineSeconds: -1"), expect![[r#"
+        spec.schedule: Invalid value: "nightly": expected exactly 5 fields, found 1: [nightly]
+        spec.startingDeadlineSeconds: Invalid value: -1: must be greater than or equal to 0
+        spec.timeZone: Invalid value: "Mars/Base": unknown time zone Mars/Base
+        spec.concurrencyPolicy: Unsupported value: "Maybe": supported values: "Allow", "Forbid", "Replace""#]]);
+    check(&with("schedule: 'TZ=UTC 0 0 * * *'"), expect![[r#"spec.schedule: Invalid value: "TZ=UTC 0 0 * * *": cannot use TZ or CRON_TZ in schedule, use timeZone field instead"#]]);
+    check("{apiVersion: batch/v1, kind: CronJob, metadata: {name: c}, spec: {schedule: '@daily', jobTemplate: {spec: {backoffLimit: -1, template: {spec: {containers: [{name: c, image: nginx}]}}}}}}", expect![[r#"
+        spec.jobTemplate.spec.backoffLimit: Invalid value: -1: must be greater than or equal to 0
+        spec.jobTemplate.spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never""#]]);
+}

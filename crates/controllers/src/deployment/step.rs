@@ -179,7 +179,9 @@ impl Walk<'_> {
         let status = status::finish(counted, conditions);
         let had = deployment.metadata.annotations.as_ref().and_then(|all| all.get(REVISION));
         let revision = revision.filter(|revision| Some(revision) != had);
-        let changed = sets.members.into_iter().filter(|member| member.new || member.changed()).collect();
+        let mut changed: Vec<Member> = sets.members.into_iter().filter(|member| member.new || member.changed()).collect();
+        // A set that cannot be made must not cost the old ones a pod.
+        changed.sort_by_key(|member| !member.new);
         Step { sets: changed, status, revision, cleanup, wake_at }
     }
 }

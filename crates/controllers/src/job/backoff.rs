@@ -10,13 +10,19 @@ use std::sync::Arc;
 const FIRST: SignedDuration = SignedDuration::from_secs(10);
 const MOST: SignedDuration = SignedDuration::from_secs(600);
 
+/// When a pod was told to go: its deletionTimestamp is when its patience ends.
+fn told_to_go(pod: &Pod) -> Option<Timestamp> {
+    let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
+    pod.metadata.deletion_timestamp.as_ref()?.0.checked_sub(grace).ok()
+}
+
 /// When a pod ended: the last of its containers, or else when it stopped being ready or was told to go.
 fn ended_at(pod: &Pod) -> Option<Timestamp> {
     let status = pod.status.as_ref()?;
     let containers = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
     let finished = containers.filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref().map(|time| time.0)).max();
     let unready = || status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready" && condition.status == "False")?.last_transition_time.as_ref().map(|time| time.0);
-    finished.or_else(unready).or_else(|| pod.metadata.deletion_timestamp.as_ref().map(|time| time.0)).or_else(|| pod.metadata.creation_timestamp.as_ref().map(|time| time.0))
+    finished.or_else(unready).or_else(|| told_to_go(pod)).or_else(|| pod.metadata.creation_timestamp.as_ref().map(|time| time.0))
 }
 
 /// When the next pod may be made after so many failures, the last at `since`.

@@ -13,6 +13,7 @@ mod postgres;
 mod regions;
 mod survival;
 mod web;
+mod workloads;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use mainstay_e2e::Machine;
@@ -34,7 +35,7 @@ fn main() -> std::process::ExitCode {
     arguments.test_threads.get_or_insert(3);
     let mut trials = Vec::new();
     let databases = [("postgres", postgres::TESTS), ("mariadb", mariadb::TESTS), ("galera", galera::TESTS), ("regions", regions::TESTS)];
-    for (suite, tests) in databases.into_iter().chain([("web", web::TESTS), ("kubectl", kubectl::TESTS), ("manifests", manifests::TESTS)]) {
+    for (suite, tests) in databases.into_iter().chain([("web", web::TESTS), ("kubectl", kubectl::TESTS), ("manifests", manifests::TESTS), ("workloads", workloads::TESTS)]) {
         trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), move || guarded(|| run(shared())))));
     }
     let databases = [("mongodb", mongodb::TESTS), ("postgres", postgres::OWN), ("mariadb", mariadb::OWN), ("galera", galera::OWN), ("regions", regions::OWN)];

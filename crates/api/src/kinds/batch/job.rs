@@ -6,7 +6,7 @@ pub(super) mod validate;
 
 use crate::columns::{AGE, NAME, containers, or_none};
 use crate::time::{human_duration, parse};
-use crate::value::{Access, dig, fill, put};
+use crate::value::{Access, dig, fill, fill_text, items_mut, put};
 use crate::{Admission, Column, Path, names, pod, selector};
 use serde_json::{Value, json};
 
@@ -78,6 +78,9 @@ pub(super) fn spec_default(spec: &mut Value) {
     fill(spec, "suspend", false);
     let replacement = if spec.has("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     fill(spec, "podReplacementPolicy", replacement);
+    for rule in items_mut(spec, "podFailurePolicy.rules") {
+        items_mut(rule, "onPodConditions").for_each(|pattern| fill_text(pattern, "status", "True"));
+    }
     pod::default::template(dig(spec, "template"));
 }
 

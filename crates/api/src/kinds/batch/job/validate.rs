@@ -151,10 +151,7 @@ fn failure_rule(spec: &Value, rule: &Value, path: &Path<'_>, errors: &mut Errors
     for (i, pattern) in patterns.iter().enumerate() {
         let at = list.index(i);
         errors.rules(&at.at("type"), pattern.text("type"), names::qualified_name);
-        match pattern.text("status") {
-            "" => errors.required(at.at("status"), "valid values: [\"False\" \"True\" \"Unknown\"]"),
-            status => errors.one_of(at.at("status"), status, &["False", "True", "Unknown"]),
-        }
+        errors.one_of(at.at("status"), pattern.text("status"), &["False", "True", "Unknown"]);
     }
     match (rule.has("onExitCodes"), patterns.is_empty()) {
         (true, false) => whole(errors, "specifying both OnExitCodes and OnPodConditions is not supported"),
