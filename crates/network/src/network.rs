@@ -103,6 +103,11 @@ impl Network {
         .await
     }
 
+    /// The network of one pod, if it has one.
+    pub fn sandbox(&self, pod: &str) -> Option<Sandbox> {
+        self.inner.live.lock().get(pod).cloned()
+    }
+
     /// Every sandbox there is.
     pub fn sandboxes(&self) -> Vec<Sandbox> {
         self.inner.live.lock().values().cloned().collect()

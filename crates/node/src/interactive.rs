@@ -2,10 +2,10 @@
 
 use crate::registry::Entry;
 use crate::service::{flag, plain};
-use bytes::Bytes;
+use bytes::BytesMut;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use mainstay_streams::{Input, Outcome, Receiver, Sender, Session};
+use mainstay_streams::{Event, Events, Outcome, Output, Reader, Session, Wanted, accept_command};
 use mainstay_supervisor::{Container, Exec, Execution, Streams};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,14 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
 const CHUNK_BYTES: usize = 32 * 1024;
-/// Pieces of standard input between the client and a process that does not read.
-const STDIN_LIMIT: usize = 16;
 /// What a process left running may go on writing after the command itself has ended.
 const LINGER: Duration = Duration::from_millis(500);
 
 type Query = [(String, String)];
+
+fn wanted(query: &Query) -> Wanted {
+    Wanted { stdin: flag(query, "stdin"), stdout: flag(query, "stdout"), stderr: flag(query, "stderr"), tty: flag(query, "tty") }
+}
 
 #[allow(clippy::result_large_err)] // It is the answer itself, and made once a request.
 fn container(entry: &Entry, name: &str) -> Result<Container, Response<String>> {
@@ -42,14 +44,12 @@ pub(crate) fn exec(entry: &Arc<Entry>, name: &str, query: &Query, request: Reque
     if command.is_empty() {
         return plain(StatusCode::BAD_REQUEST, "you must specify at least one command for the container".to_owned());
     }
-    let order = Exec { command, tty: flag(query, "tty"), stdin: flag(query, "stdin") };
-    mainstay_streams::accept(request, move |session| async move {
+    let wanted = wanted(query);
+    let order = Exec { command, tty: wanted.tty, stdin: wanted.stdin };
+    accept_command(request, wanted, move |session| async move {
         match container.exec(order).await {
             Ok(execution) => run_exec(session, execution).await,
-            Err(error) => {
-                let (receiver, sender) = session.split();
-                end(sender, receiver, Outcome::Failure(format!("error executing command in container: {error}"))).await;
-            }
+            Err(error) => end(session.output, Outcome::Failure(format!("error executing command in container: {error}"))).await,
         }
     })
 }
@@ -60,34 +60,29 @@ pub(crate) fn attach(entry: &Arc<Entry>, name: &str, query: &Query, request: Req
         Ok(container) => container,
         Err(response) => return response,
     };
-    let stdin = flag(query, "stdin");
-    mainstay_streams::accept(request, move |session| async move {
-        let streams = match container.attach(stdin).await {
+    let wanted = wanted(query);
+    accept_command(request, wanted, move |session| async move {
+        let streams = match container.attach(wanted.stdin).await {
             Ok(streams) => streams,
-            Err(error) => {
-                let (receiver, sender) = session.split();
-                return end(sender, receiver, Outcome::Failure(error.to_string())).await;
-            }
+            Err(error) => return end(session.output, Outcome::Failure(format!("error attaching to container: {error}"))).await,
         };
-        let (receiver, sender) = session.split();
-        let mut wires = Wires::new(receiver, sender, streams);
+        let mut wires = Wires::new(session, streams);
         let gone = wires.run(&Peer::Container(&container), container.wait()).await;
         if !gone {
-            end(wires.sender, wires.receiver, Outcome::Success).await;
+            end(wires.output, Outcome::Success).await;
         }
     })
 }
 
-async fn end(sender: Sender, receiver: Receiver, outcome: Outcome) {
-    if let Err(error) = sender.finish(receiver, outcome).await {
+async fn end(output: Output, outcome: Outcome) {
+    if let Err(error) = output.finish(outcome).await {
         tracing::debug!(%error, "the client of an exec or attach left before its outcome");
     }
 }
 
 async fn run_exec(session: Session, mut execution: Execution) {
     let streams = std::mem::replace(&mut execution.streams, Streams { stdin: None, stdout: None, stderr: None });
-    let (receiver, sender) = session.split();
-    let mut wires = Wires::new(receiver, sender, streams);
+    let mut wires = Wires::new(session, streams);
     let (sizes, mut wanted) = mpsc::channel(4);
     let mut exit = None;
     let gone = {
@@ -117,7 +112,7 @@ async fn run_exec(session: Session, mut execution: Execution) {
         Some(Err(error)) => Outcome::Failure(error.to_string()),
         None => Outcome::Failure("the command's end is not known".to_owned()),
     };
-    end(wires.sender, wires.receiver, outcome).await;
+    end(wires.output, outcome).await;
 }
 
 /// Who gets a new terminal size.
@@ -142,26 +137,24 @@ impl Peer<'_> {
 }
 
 struct Wires {
-    receiver: Receiver,
-    sender: Sender,
+    events: Events,
+    output: Output,
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
-    stdin: Option<mpsc::Sender<Bytes>>,
 }
 
 impl Wires {
-    fn new(receiver: Receiver, sender: Sender, streams: Streams) -> Self {
-        let stdin = streams.stdin.map(|pipe| {
-            let (to, from) = mpsc::channel(STDIN_LIMIT);
+    fn new(session: Session, streams: Streams) -> Self {
+        let Session { stdin, events, output } = session;
+        if let Some((pipe, from)) = streams.stdin.zip(stdin) {
             tokio::spawn(feed(pipe, from));
-            to
-        });
-        Self { receiver, sender, stdout: streams.stdout, stderr: streams.stderr, stdin }
+        }
+        Self { events, output, stdout: streams.stdout, stderr: streams.stderr }
     }
 
-    /// Passes bytes until `ended` and the output's end. `true`: the client went first.
+    /// Passes output until `ended` and the output's end. `true`: the client went first.
     async fn run<T>(&mut self, peer: &Peer<'_>, ended: impl Future<Output = T>) -> bool {
-        let (mut out, mut err) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
+        let (mut out, mut err) = (BytesMut::new(), BytesMut::new());
         tokio::pin!(ended);
         let mut over = false;
         loop {
@@ -172,22 +165,16 @@ impl Wires {
                 biased;
                 n = read(&mut self.stdout, &mut out) => match n {
                     0 => self.stdout = None,
-                    n => if self.sender.stdout(&out[..n]).await.is_err() { return true },
+                    _ => if self.output.stdout(out.split().freeze()).await.is_err() { return true },
                 },
                 n = read(&mut self.stderr, &mut err) => match n {
                     0 => self.stderr = None,
-                    n => if self.sender.stderr(&err[..n]).await.is_err() { return true },
+                    _ => if self.output.stderr(err.split().freeze()).await.is_err() { return true },
                 },
                 _ = &mut ended, if !over => over = true,
-                input = next(&mut self.receiver, self.stdin.as_ref()) => match input {
-                    Input::Stdin(data) => {
-                        if self.stdin.as_ref().is_some_and(|stdin| stdin.try_send(data).is_err()) {
-                            self.stdin = None;
-                        }
-                    }
-                    Input::StdinClosed => self.stdin = None,
-                    Input::Resize { columns, rows } => peer.resize(columns, rows).await,
-                    Input::Gone => return true,
+                event = self.events.next() => match event {
+                    Event::Resize { columns, rows } => peer.resize(columns, rows).await,
+                    Event::Gone => return true,
                 },
                 () = tokio::time::sleep(LINGER), if over => return false,
             }
@@ -195,29 +182,28 @@ impl Wires {
     }
 }
 
-/// What the client sends next, once there is room for it.
-async fn next(receiver: &mut Receiver, stdin: Option<&mpsc::Sender<Bytes>>) -> Input {
-    if let Some(stdin) = stdin {
-        // Only a hint: nobody else sends.
-        if let Ok(permit) = stdin.reserve().await {
-            drop(permit);
-        }
-    }
-    receiver.receive().await
-}
-
-async fn read(pipe: &mut Option<pipe::Receiver>, into: &mut [u8]) -> usize {
+async fn read(pipe: &mut Option<pipe::Receiver>, into: &mut BytesMut) -> usize {
     match pipe {
-        // A terminal's end is an error (EIO), which is an end all the same.
-        Some(pipe) => pipe.read(into).await.unwrap_or(0),
+        Some(pipe) => {
+            into.reserve(CHUNK_BYTES);
+            // A terminal's end is an error (EIO), which is an end all the same.
+            pipe.read_buf(into).await.unwrap_or(0)
+        }
         None => std::future::pending().await,
     }
 }
 
-/// Writes to the process; dropping the channel closes its input.
-async fn feed(mut pipe: pipe::Sender, mut from: mpsc::Receiver<Bytes>) {
-    while let Some(data) = from.recv().await {
-        if pipe.write_all(&data).await.is_err() {
+/// Writes to the process, as fast as it reads; dropping the pipe closes its input.
+async fn feed(mut pipe: pipe::Sender, mut from: Reader) {
+    let given_up = from.given_up();
+    while let Some(data) = from.next().await {
+        let written = tokio::select! {
+            biased;
+            written = pipe.write_all(&data) => written,
+            // What the process would not read while the client was there, it is not owed.
+            () = given_up.cancelled() => return,
+        };
+        if written.is_err() {
             return;
         }
     }

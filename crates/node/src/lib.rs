@@ -4,7 +4,7 @@
 //! * `pod/`: what is known of a pod (`state`), what to do next (`step`, pure), what to tell the API (`status`, pure), who does it (`worker`).
 //! * `container/`: from the pod's words to a runtime specification (`spec`, pure), environment, users, root file systems, cgroups.
 //! * `volumes/`: one file a type. `probes/`: the three questions. `images`: pull policies.
-//! * `service`, `logs`, `interactive`: what a kubelet serves, on a unix socket.
+//! * `service`, `logs`, `interactive`, `port_forward`: what a kubelet serves, on a unix socket.
 //! * `gate`: at most one pod of an identity. `records`: what is found again after a crash.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -22,6 +22,7 @@ mod mounts;
 mod namespaces;
 mod objects;
 mod pod;
+mod port_forward;
 mod probes;
 mod purge;
 mod quantity;

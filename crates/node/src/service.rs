@@ -1,10 +1,10 @@
-//! The kubelet-like service on a unix socket: logs, exec, attach. The API server has authorized who comes here, and passes bytes on.
+//! The kubelet-like service on a unix socket: logs, exec, attach, port-forward. The API server has authorized who comes here, and passes bytes on.
 
 use crate::context::Node;
 use crate::logs::{self, Options};
 use crate::pod::state::{Phase, State};
 use crate::registry::{Entry, View};
-use crate::{container::paths::Paths, interactive};
+use crate::{container::paths::Paths, interactive, port_forward};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Method, Request, Response, StatusCode};
@@ -96,16 +96,21 @@ async fn serve(node: Arc<Node>, stream: UnixStream) {
 fn answer(node: &Arc<Node>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let parts: Vec<String> = path.trim_matches('/').split('/').map(|p| percent_encoding::percent_decode_str(p).decode_utf8_lossy().into_owned()).collect();
-    let [what, namespace, pod, container] = &parts[..] else { return text(StatusCode::NOT_FOUND, format!("no such path: {path}")) };
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let (what, namespace, pod, container) = match parts[..] {
+        ["portForward", namespace, pod] => ("portForward", namespace, pod, ""),
+        [what, namespace, pod, container] => (what, namespace, pod, container),
+        _ => return text(StatusCode::NOT_FOUND, format!("no such path: {path}")),
+    };
     let Some(entry) = find(node, namespace, pod) else {
         return text(StatusCode::NOT_FOUND, format!("pod {pod:?} in namespace {namespace:?} is not on this node"));
     };
     let query: Vec<(String, String)> = parse_query(request.uri().query().unwrap_or_default());
-    match (what.as_str(), request.method()) {
+    match (what, request.method()) {
         ("containerLogs", &Method::GET) => container_logs(node, &entry, container, &query),
         ("exec", &Method::GET | &Method::POST) => interactive::exec(&entry, container, &query, request).map(full),
         ("attach", &Method::GET | &Method::POST) => interactive::attach(&entry, container, &query, request).map(full),
-        ("portForward", _) => text(StatusCode::NOT_IMPLEMENTED, "port-forward is not served yet".to_owned()),
+        ("portForward", &Method::GET | &Method::POST) => port_forward::serve(node, &entry, &query, request).map(full),
         _ => text(StatusCode::NOT_FOUND, format!("no such path: {path}")),
     }
 }

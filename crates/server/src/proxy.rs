@@ -9,7 +9,7 @@ use crate::object;
 use crate::rows::Row;
 use crate::status::Failure;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -22,7 +22,9 @@ use tokio::net::UnixStream;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Headers of an upgrade, which are between two neighbours and therefore not passed on otherwise.
-const UPGRADE_HEADERS: [HeaderName; 6] = [
+const UPGRADE_HEADERS: [HeaderName; 8] = [
+    mainstay_streams::STREAM_PROTOCOL,
+    mainstay_streams::ACCEPTED_STREAM_PROTOCOLS,
     header::CONNECTION,
     header::UPGRADE,
     header::SEC_WEBSOCKET_KEY,
@@ -31,8 +33,8 @@ const UPGRADE_HEADERS: [HeaderName; 6] = [
     header::SEC_WEBSOCKET_ACCEPT,
 ];
 
-const SPDY_REFUSED: &str = "this server streams over WebSocket (v5.channel.k8s.io) and not over SPDY/3.1; use kubectl 1.31 or newer, \
-                            or 1.29 and 1.30 with KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true";
+/// Bytes carried at once each way: two TLS records.
+const CARRY_BYTES: usize = 32 * 1024;
 
 /// What of a pod is streamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,10 +80,7 @@ impl Stream {
                 _ => Err(Failure::bad_request(format!("pod {} does not have a host assigned", call.name))),
             };
         }
-        if self != Self::Log && has_token(&parts.headers, &header::UPGRADE, "SPDY/3.1") {
-            return Err(Failure::bad_request(SPDY_REFUSED));
-        }
-        if self != Self::Log && (upgrade.is_none() || !has_token(&parts.headers, &header::UPGRADE, "websocket")) {
+        if self != Self::Log && (upgrade.is_none() || !mainstay_streams::asks_to_stream(&parts.headers)) {
             return Err(Failure::bad_request("Upgrade request required"));
         }
         let socket = call.server.nodes.socket(node).ok_or_else(|| unreachable_node(node, "it is not known to this server"))?;
@@ -149,8 +148,12 @@ impl Stream {
         }
         let (mut head, body) = response.into_parts();
         let content_type = head.headers.remove(header::CONTENT_TYPE);
+        let accepted = head.headers.get_all(mainstay_streams::ACCEPTED_STREAM_PROTOCOLS).iter().cloned().collect::<Vec<_>>();
         let mut answer = Response::new(body.map_err(std::io::Error::other).boxed_unsync());
         *answer.status_mut() = head.status;
+        for value in accepted {
+            answer.headers_mut().append(mainstay_streams::ACCEPTED_STREAM_PROTOCOLS, value);
+        }
         if let Some(value) = content_type {
             answer.headers_mut().insert(header::CONTENT_TYPE, value);
         }
@@ -164,7 +167,7 @@ fn join(client: OnUpgrade, node: OnUpgrade, mut closing: tokio::sync::watch::Rec
         let (Ok(client), Ok(node)) = futures::future::join(client, node).await else { return };
         let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
         tokio::select! {
-            _ = tokio::io::copy_bidirectional(&mut client, &mut node) => {}
+            _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut node, CARRY_BYTES, CARRY_BYTES) => {}
             _ = closing.wait_for(|closing| *closing) => {}
         }
     });
@@ -172,11 +175,6 @@ fn join(client: OnUpgrade, node: OnUpgrade, mut closing: tokio::sync::watch::Rec
 
 fn unreachable_node(node: &str, why: &str) -> Failure {
     Failure::internal(format!("node {node}: {why}"))
-}
-
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
 }
 
 fn names(pod: &Value, field: &str) -> Vec<String> {

@@ -37,6 +37,17 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// What protocols before v4 say instead of a Status; nothing of a success.
+    pub(crate) fn words(&self) -> Option<String> {
+        match self {
+            Self::Success => None,
+            Self::ExitCode(code) => Some(format!("command terminated with non-zero exit code: exit status {code}")),
+            Self::Failure(words) => Some(words.clone()),
+        }
+    }
+}
+
 /// A Status that refuses the request before it is upgraded.
 pub(crate) fn refusal(code: u16, reason: &str, message: &str) -> Value {
     json!({

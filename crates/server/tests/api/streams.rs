@@ -7,9 +7,10 @@ use futures::{SinkExt, StreamExt};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use mainstay_streams::{Input, Outcome, accept};
+use mainstay_streams::{Outcome, Wanted, accept_command};
 use serde_json::json;
 use std::convert::Infallible;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
@@ -24,11 +25,12 @@ fn node(api: &Api, dir: &tempfile::TempDir) {
                 let service = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
                     let asked = request.uri().to_string();
                     let response = match asked.starts_with("/exec/") {
-                        true => accept(request, |mut session| async move {
-                            while let Input::Stdin(data) = session.receive().await {
-                                session.stdout(&data).await.unwrap();
+                        true => accept_command(request, Wanted { stdin: true, stdout: true, ..Wanted::default() }, |session| async move {
+                            let mut stdin = session.stdin.unwrap();
+                            while let Some(data) = stdin.next().await {
+                                session.output.stdout(data).await.unwrap();
                             }
-                            session.finish(Outcome::ExitCode(3)).await.unwrap();
+                            session.output.finish(Outcome::ExitCode(3)).await.unwrap();
                         }),
                         false => http::Response::new(asked),
                     };
@@ -71,8 +73,6 @@ async fn a_log_comes_from_the_node_of_the_pod() {
     ] {
         assert_eq!(api.get(&format!("{PODS}/{path}")).await.line(), line);
     }
-    let spdy = api.send(request("POST", &format!("{PODS}/one/exec?command=ls"), &[("connection", "Upgrade"), ("upgrade", "SPDY/3.1")], "")).await;
-    assert!(spdy.code == 400 && spdy.text.contains("use kubectl 1.31 or newer"), "{}", spdy.text);
 }
 
 #[tokio::test]
@@ -86,6 +86,7 @@ async fn exec_is_joined_to_the_node_byte_by_byte() {
     upgrade.headers_mut().insert("sec-websocket-protocol", "v5.channel.k8s.io".parse().unwrap());
     let (mut socket, response) = tokio_tungstenite::client_async(upgrade, stream).await.unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::Binary(Bytes::from_static(b"\x01")), "connected");
     socket.send(Message::Binary(Bytes::from_static(b"\0hello"))).await.unwrap();
     assert_eq!(socket.next().await.unwrap().unwrap(), Message::Binary(Bytes::from_static(b"\x01hello")));
     socket.send(Message::Binary(Bytes::from_static(&[255, 0]))).await.unwrap();
@@ -97,4 +98,26 @@ async fn exec_is_joined_to_the_node_byte_by_byte() {
     upgrade.headers_mut().insert("sec-websocket-protocol", "v5.channel.k8s.io".parse().unwrap());
     let Err(tokio_tungstenite::tungstenite::Error::Http(refused)) = tokio_tungstenite::client_async(upgrade, stream).await else { panic!("no refusal") };
     assert_eq!(refused.status(), 403);
+}
+
+#[tokio::test]
+async fn a_spdy_upgrade_is_passed_on_with_its_protocol_and_so_is_its_refusal() {
+    let api = with_pods().await;
+    let dir = tempfile::tempdir().unwrap();
+    node(&api, &dir);
+    let served = serve(&api).await;
+    for (offered, expected) in [
+        ("v4.channel.k8s.io", ["HTTP/1.1 101 ", "\r\nx-stream-protocol-version: v4.channel.k8s.io\r\n"]),
+        ("v9.channel.k8s.io", ["HTTP/1.1 403 ", "\r\nx-accepted-stream-protocol-versions: v2.channel.k8s.io\r\n"]),
+    ] {
+        let mut stream = connect(&api, served.port, Some(("admin", "system:masters")), "http/1.1").await.unwrap();
+        let head = format!("POST {PODS}/one/exec?command=cat&stdin=true HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: {offered}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(expected.iter().all(|words| answer.contains(words)), "{answer}");
+    }
 }

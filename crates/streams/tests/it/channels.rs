@@ -1,63 +1,37 @@
-//! A WebSocket client against `accept`, over an in-memory connection.
+//! Commands over WebSocket channels.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
+use crate::connect;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http::Response;
-use http_body_util::Full;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use mainstay_streams::{Input, Outcome, Session, accept};
-use std::convert::Infallible;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// What the commands of these tests do: echo until end of input, tell sizes, fail on `die`.
-async fn run(mut session: Session) {
-    loop {
-        match session.receive().await {
-            Input::Stdin(data) if &data[..] == b"die" => {
-                session.finish(Outcome::ExitCode(3)).await.unwrap();
-                return;
-            }
-            Input::Stdin(data) => session.stdout(&data).await.unwrap(),
-            Input::StdinClosed => {
-                session.stderr(b"eof").await.unwrap();
-                session.finish(Outcome::Success).await.unwrap();
-                return;
-            }
-            Input::Resize { columns, rows } => session.stdout(format!("{columns}x{rows}").as_bytes()).await.unwrap(),
-            Input::Gone => return,
-        }
+pub(crate) async fn open_at(path: &str, protocols: &str) -> (WebSocketStream<DuplexStream>, Response<Option<Vec<u8>>>) {
+    let mut request = format!("ws://node{path}").into_client_request().unwrap();
+    if !protocols.is_empty() {
+        request.headers_mut().insert("sec-websocket-protocol", protocols.parse().unwrap());
     }
-}
-
-fn connect() -> DuplexStream {
-    let (client, server) = tokio::io::duplex(8192);
-    tokio::spawn(async move {
-        let service = service_fn(|request| async move { Ok::<_, Infallible>(accept(request, run).map(|s| Full::new(Bytes::from(s)))) });
-        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service).with_upgrades().await;
-    });
-    client
-}
-
-async fn open(protocols: &str) -> (WebSocketStream<DuplexStream>, Response<Option<Vec<u8>>>) {
-    let mut request = "ws://node/exec/default/web-0/c".into_client_request().unwrap();
-    request.headers_mut().insert("sec-websocket-protocol", protocols.parse().unwrap());
     client_async(request, connect()).await.unwrap()
 }
 
-async fn next(socket: &mut WebSocketStream<DuplexStream>) -> (u8, Vec<u8>) {
+async fn open(protocols: &str) -> (WebSocketStream<DuplexStream>, Response<Option<Vec<u8>>>) {
+    open_at("/exec", protocols).await
+}
+
+/// The next message that says something.
+pub(crate) async fn next(socket: &mut WebSocketStream<DuplexStream>) -> (u8, Vec<u8>) {
     loop {
-        if let Message::Binary(frame) = socket.next().await.unwrap().unwrap() {
+        if let Message::Binary(frame) = socket.next().await.unwrap().unwrap()
+            && frame.len() > 1
+        {
             return (frame[0], frame[1..].to_vec());
         }
     }
 }
 
-fn frame(bytes: &[u8]) -> Message {
+pub(crate) fn frame(bytes: &[u8]) -> Message {
     Message::Binary(Bytes::copy_from_slice(bytes))
 }
 
@@ -67,13 +41,60 @@ async fn output_follows_input_and_half_close_ends_it() {
     assert_eq!(response.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
     socket.send(frame(b"\0hello")).await.unwrap();
     assert_eq!(next(&mut socket).await, (1, b"hello".to_vec()));
-    socket.send(frame(b"\x04{\"Width\":80,\"Height\":24}")).await.unwrap();
-    assert_eq!(next(&mut socket).await, (1, b"80x24".to_vec()));
     socket.send(frame(&[255, 0])).await.unwrap();
     assert_eq!(next(&mut socket).await, (2, b"eof".to_vec()));
     let (channel, status) = next(&mut socket).await;
     assert_eq!((channel, status), (3, br#"{"metadata":{},"status":"Success"}"#.to_vec()));
     assert!(matches!(socket.next().await, Some(Ok(Message::Close(_)))));
+}
+
+#[tokio::test]
+async fn a_terminal_has_a_size_and_no_standard_error() {
+    let (mut socket, _) = open_at("/exec?tty=true", "v5.channel.k8s.io").await;
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::Binary(Bytes::from_static(b"\x01")), "the client is told that it is connected");
+    socket.send(frame(b"\x04{\"Width\":80,\"Height\":24}")).await.unwrap();
+    assert_eq!(next(&mut socket).await, (1, b"80x24".to_vec()));
+    socket.send(frame(b"\x04nonsense}{\"Width\":1,\"Height\":2}\n")).await.unwrap();
+    assert_eq!(next(&mut socket).await, (1, b"1x2".to_vec()));
+    socket.send(frame(&[255, 0])).await.unwrap();
+    assert_eq!(next(&mut socket).await.0, 3, "the outcome, and nothing of standard error before it");
+}
+
+#[tokio::test]
+async fn older_clients_get_words_instead_of_a_status() {
+    for protocol in ["channel.k8s.io", ""] {
+        let (mut socket, response) = open(protocol).await;
+        assert_eq!(response.headers().get("sec-websocket-protocol").map(|name| name.to_str().unwrap()), Some(protocol).filter(|name| !name.is_empty()));
+        // As the Python client sends strings.
+        socket.send(Message::text("\0die")).await.unwrap();
+        assert_eq!(next(&mut socket).await, (3, b"command terminated with non-zero exit code: exit status 3".to_vec()));
+        assert!(matches!(socket.next().await, Some(Ok(Message::Close(_)))));
+    }
+}
+
+#[tokio::test]
+async fn browsers_get_text() {
+    let (mut socket, _) = open("v4.base64.channel.k8s.io").await;
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("1"));
+    socket.send(Message::text("0aGk=")).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("1aGk="));
+}
+
+#[tokio::test]
+async fn input_that_nobody_reads_holds_up_its_sender() {
+    let (mut socket, _) = open("v5.channel.k8s.io").await;
+    socket.send(frame(b"\0stall")).await.unwrap();
+    let input = [&[0][..], &[7; 32 * 1024]].concat();
+    let flood = async {
+        for sent in 0..1000 {
+            if tokio::time::timeout(std::time::Duration::from_millis(300), socket.send(frame(&input))).await.is_err() {
+                return sent;
+            }
+        }
+        1000
+    };
+    let sent = flood.await;
+    assert!((30..60).contains(&sent), "{sent} messages of 32 KiB were taken in: 1 MiB may wait");
 }
 
 #[tokio::test]
@@ -111,6 +132,7 @@ async fn the_fourth_version_has_no_half_close_and_large_output_comes_in_frames()
 #[tokio::test]
 async fn pings_are_answered_while_the_command_waits() {
     let (mut socket, _) = open("v5.channel.k8s.io").await;
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::Binary(Bytes::from_static(b"\x01")));
     socket.send(Message::Ping(Bytes::from_static(b"x"))).await.unwrap();
     assert_eq!(socket.next().await.unwrap().unwrap(), Message::Pong(Bytes::from_static(b"x")));
 }
@@ -120,8 +142,8 @@ async fn what_is_no_websocket_of_ours_is_refused_in_words() {
     let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (headers, code, words) in [
         (String::new(), "400", "Upgrade request required"),
-        ("Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n".to_owned(), "400", "use kubectl 1.31 or newer"),
-        (websocket.to_owned(), "403", "v5.channel.k8s.io"),
+        ("Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n".to_owned(), "400", "X-Stream-Protocol-Version"),
+        ("Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v9.channel.k8s.io\r\n".to_owned(), "403", "client supports [v9.channel.k8s.io]"),
         (format!("{websocket}Sec-WebSocket-Protocol: chat\r\n"), "403", "v5.channel.k8s.io"),
         (websocket.replace("13", "8"), "400", "must be 13"),
     ] {
