@@ -38,6 +38,11 @@ impl Kubectl {
         Self { namespace: namespace.to_owned(), ..self.clone() }
     }
 
+    /// The same with another binary.
+    pub fn using(&self, program: &std::ffi::OsStr) -> Self {
+        Self { program: program.to_owned(), ..self.clone() }
+    }
+
     /// The command, for a test that needs more than its output.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);

@@ -11,6 +11,8 @@ mod mongodb;
 mod own;
 mod postgres;
 mod regions;
+mod spdy;
+mod streams;
 mod survival;
 mod web;
 mod workloads;
@@ -29,17 +31,39 @@ fn shared() -> &'static Machine {
 type Test = (&'static str, fn(&Machine));
 type OwnTest = (&'static str, fn());
 
+/// Suites on the shared engine.
+const SHARED_SUITES: &[(&str, &[Test])] = &[
+    ("web", web::TESTS),
+    ("kubectl", kubectl::TESTS),
+    ("manifests", manifests::TESTS),
+    ("streams", streams::TESTS),
+    ("workloads", workloads::TESTS),
+    ("postgres", postgres::TESTS),
+    ("mariadb", mariadb::TESTS),
+    ("galera", galera::TESTS),
+    ("regions", regions::TESTS),
+];
+
+/// Suites whose tests have engines of their own.
+const OWN_SUITES: &[(&str, &[OwnTest])] = &[
+    ("postgres", postgres::OWN),
+    ("mariadb", mariadb::OWN),
+    ("galera", galera::OWN),
+    ("regions", regions::OWN),
+    ("mongodb", mongodb::TESTS),
+    ("survival", survival::TESTS),
+    ("instances", instances::TESTS),
+];
+
 fn main() -> std::process::ExitCode {
     let mut arguments = Arguments::from_args();
     // Two cores: more tests side by side only make each other slow.
     arguments.test_threads.get_or_insert(3);
     let mut trials = Vec::new();
-    let databases = [("postgres", postgres::TESTS), ("mariadb", mariadb::TESTS), ("galera", galera::TESTS), ("regions", regions::TESTS)];
-    for (suite, tests) in databases.into_iter().chain([("web", web::TESTS), ("kubectl", kubectl::TESTS), ("manifests", manifests::TESTS), ("workloads", workloads::TESTS)]) {
+    for (suite, tests) in SHARED_SUITES {
         trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), move || guarded(|| run(shared())))));
     }
-    let databases = [("mongodb", mongodb::TESTS), ("postgres", postgres::OWN), ("mariadb", mariadb::OWN), ("galera", galera::OWN), ("regions", regions::OWN)];
-    for (suite, tests) in databases.into_iter().chain([("survival", survival::TESTS), ("instances", instances::TESTS)]) {
+    for (suite, tests) in OWN_SUITES {
         trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), move || guarded(run))));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);

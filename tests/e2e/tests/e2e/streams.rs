@@ -12,6 +12,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("a_refused_port_and_a_deleted_pod_end_the_forward_in_words", endings),
     ("postgresql_answers_through_a_forwarded_port", postgresql),
     ("spdy_clients_run_commands_and_forward_ports", spdy),
+    ("pods_and_services_answer_through_the_server", proxies),
     ("an_older_kubectl_execs_attaches_copies_and_forwards", older),
 ];
 
@@ -30,12 +31,12 @@ spec:
       containers:
       - name: c
         image: busybox:1.35
-        command: ["sh", "-c", "mkdir /w; hostname > /w/index.html; httpd -p 127.0.0.1:8080 -h /w; nc -lk -p 8081 -e cat & echo started; trap 'exit 0' TERM; while true; do sleep 0.1; done"]
+        command: ["sh", "-c", "mkdir /w; hostname > /w/index.html; httpd -p 127.0.0.1:8080 -h /w; httpd -p 8082 -h /w; nc -ll -p 8081 -e cat & echo started; trap 'exit 0' TERM; while true; do sleep 0.1; done"]
 ---
 apiVersion: v1
 kind: Service
 metadata: {name: web}
-spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+spec: {selector: {app: web}, ports: [{name: own, port: 80, targetPort: 8080}, {name: open, port: 81, targetPort: 8082}]}
 "#;
 
 fn web(machine: &Machine, namespace: &str) -> Kubectl {
@@ -209,6 +210,26 @@ fn spdy(machine: &Machine) {
     k.ok(&["delete", "statefulset", "web", "--wait=false"]);
     let _ = proxy.child.kill();
     let _ = proxy.out.read_to_string(&mut String::new());
+}
+
+fn proxies(machine: &Machine) {
+    let k = web(machine, "streams-proxy");
+    let path = |rest: &str| format!("/api/v1/namespaces/streams-proxy/{rest}");
+    for rest in ["pods/web-0:8082/proxy/", "pods/web-0:8082/proxy/index.html", "services/web:81/proxy/", "services/web:open/proxy/", "services/http:web:81/proxy/"] {
+        eventually(rest, Duration::from_secs(10), || match k.run(&["get", "--raw", &path(rest)]) {
+            answer if answer.out == "web-0\n" => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        });
+    }
+    for (rest, words) in [
+        ("pods/web-0:8082/proxy/none", "the server could not find the requested resource"),
+        ("pods/web-0:9999/proxy/", "error trying to reach service"),
+        ("pods/web-1/proxy/", "pods \"web-1\" not found"),
+        ("services/web:82/proxy/", "no service port \"82\" found for service \"web\""),
+    ] {
+        k.fails(&["get", "--raw", &path(rest)], words);
+    }
+    k.ok(&["delete", "statefulset", "web", "--wait=false"]);
 }
 
 fn text(frames: &[Frame], id: u32) -> String {
