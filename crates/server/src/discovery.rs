@@ -183,6 +183,13 @@ fn subresources(kind: &'static Kind) -> Vec<Sub> {
     if kind.storage == "namespaces" {
         all.push(Sub { name: "finalize", body: own, verbs: vec!["update"] });
     }
+    if let Some(options) = match kind.storage {
+        "pods" => Some("PodProxyOptions"),
+        "services" => Some("ServiceProxyOptions"),
+        _ => None,
+    } {
+        all.push(Sub { name: "proxy", body: ("", "v1", options), verbs: vec!["create", "delete", "get", "patch", "update"] });
+    }
     if kind.storage == "pods" {
         all.extend(POD_STREAMS.iter().map(|(name, verbs)| Sub { name, body: ("", "v1", if *name == "log" { "Pod" } else { stream_options(name) }), verbs: verbs.to_vec() }));
     }

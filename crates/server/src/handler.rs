@@ -7,7 +7,7 @@ use crate::route::{Path, Query};
 use crate::rows::Row;
 use crate::server::Inner;
 use crate::status::Failure;
-use crate::{absent, authorize, discovery, health, openapi, proxy, render, reviews, verbs};
+use crate::{absent, authorize, discovery, health, http_proxy, openapi, proxy, render, reviews, verbs};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -44,7 +44,8 @@ impl Inner {
         let (mut parts, body) = request.into_parts();
         let upgrade = parts.extensions.remove::<OnUpgrade>();
         let path = parts.uri.path();
-        let (verb, answer) = match Path::parse(path) {
+        let resource = http_proxy::split(path).map_or(path, |(resource, _)| resource);
+        let (verb, answer) = match Path::parse(resource) {
             Some(path) => {
                 let query = Query::parse(parts.uri.query());
                 let verb = verb(&parts.method, &path, &query);
@@ -69,7 +70,7 @@ impl Inner {
         upgrade: Option<OnUpgrade>,
     ) -> Answer {
         authorize::check_resource(&caller.identity, if verb == "connect" { "create" } else { verb }, path)?;
-        let long = matches!(verb, "watch" | "connect") || path.subresource == Some("log");
+        let long = matches!(verb, "watch" | "connect") || matches!(path.subresource, Some("log" | "proxy"));
         let _permit = match long || caller.local {
             true => None,
             false => Some(self.inflight.try_acquire().map_err(|_| Failure::too_many_requests())?),
@@ -118,6 +119,9 @@ impl Inner {
             accept: Accept { form: Form::Plain, yaml: false },
         };
         if let Some(subresource) = path.subresource {
+            if subresource == "proxy" && matches!(row.kind.storage, "pods" | "services") {
+                return http_proxy::answer(&call, parts, body, upgrade).await;
+            }
             if let Some(stream) = proxy::Stream::of(row, subresource) {
                 return stream.answer(&call, parts, body, upgrade).await;
             }

@@ -10,7 +10,7 @@
 //! | `verbs/` | one file a verb |
 //! | `table`, `render`, `status`, `body` | from the store to bytes |
 //! | `discovery`, `openapi`, `health`, `metrics`, `absent` | what is no object |
-//! | `tokens`, `reviews`, `proxy`, `namespaces`, `bootstrap` | ServiceAccount tokens, reviews, the way to the node, namespace life, what exists from the start |
+//! | `tokens`, `reviews`, `proxy`, `http_proxy`, `namespaces`, `bootstrap` | ServiceAccount tokens, reviews, the way to the node, and to pods, namespace life, what exists from the start |
 
 mod absent;
 mod authenticate;
@@ -22,6 +22,7 @@ mod decode;
 mod discovery;
 mod handler;
 mod health;
+mod http_proxy;
 mod identity;
 mod impersonate;
 mod metrics;

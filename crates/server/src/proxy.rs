@@ -162,7 +162,7 @@ impl Stream {
 }
 
 /// Carries bytes both ways until both sides are done, or the server closes.
-fn join(client: OnUpgrade, node: OnUpgrade, mut closing: tokio::sync::watch::Receiver<bool>) {
+pub(crate) fn join(client: OnUpgrade, node: OnUpgrade, mut closing: tokio::sync::watch::Receiver<bool>) {
     tokio::spawn(async move {
         let (Ok(client), Ok(node)) = futures::future::join(client, node).await else { return };
         let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));

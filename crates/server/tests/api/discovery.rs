@@ -22,7 +22,7 @@ async fn aggregated_discovery_names_all_that_is_served() {
     assert_eq!(older.headers["content-type"], "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList");
     let pods = older.json()["items"][0]["versions"][0]["resources"].as_array().unwrap().iter().find(|r| r["resource"] == "pods").unwrap().clone();
     let subresources: Vec<&str> = pods["subresources"].as_array().unwrap().iter().map(|sub| sub["subresource"].as_str().unwrap()).collect();
-    assert_eq!(subresources, ["attach", "binding", "eviction", "exec", "log", "portforward", "status"]);
+    assert_eq!(subresources, ["attach", "binding", "eviction", "exec", "log", "portforward", "proxy", "status"]);
 }
 
 #[tokio::test]
