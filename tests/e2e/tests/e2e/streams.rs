@@ -123,8 +123,8 @@ fn forwards(machine: &Machine) {
     let mut stream = forward.connect();
     let sent: Vec<u8> = (0..4_000_000u32).map(|n| (n % 251) as u8).collect();
     let mut writer = stream.try_clone().expect("a socket can be shared");
-    let (input, writing) = (sent.clone(), std::thread::spawn(move || writer.write_all(&input).and_then(|()| writer.shutdown(std::net::Shutdown::Write))));
-    drop(input);
+    let input = sent.clone();
+    let writing = std::thread::spawn(move || writer.write_all(&input).and_then(|()| writer.shutdown(std::net::Shutdown::Write)));
     let mut back = Vec::new();
     stream.read_to_end(&mut back).expect("the echo comes back");
     assert!(back == sent, "{} of {} bytes came back", back.len(), sent.len());
