@@ -43,6 +43,11 @@ impl Kubectl {
         Self { program: program.to_owned(), ..self.clone() }
     }
 
+    /// The binary: a path, or a name on PATH.
+    pub fn program(&self) -> &std::ffi::OsStr {
+        &self.program
+    }
+
     /// The command, for a test that needs more than its output.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);

@@ -116,3 +116,44 @@ impl Machine {
         self.data_dir.to_string_lossy().into_owned()
     }
 }
+
+/// A machine of one test: one that fails ends its engine and its pods all the same, and leaves its log.
+#[derive(Debug)]
+pub struct Own(Machine);
+
+impl Own {
+    /// [`Machine::new`], with the directory of its kubeconfig.
+    pub fn new(name: &str, port: u16) -> Self {
+        let machine = Machine::new(name, port);
+        std::fs::create_dir_all(machine.kubeconfig.parent().expect("kubeconfig has a directory")).expect("make the test's directory");
+        Self(machine)
+    }
+
+    /// [`Machine::start`].
+    pub fn start(name: &str, port: u16) -> Self {
+        let own = Self::new(name, port);
+        Machine::start(name, port).expect("the engine starts");
+        own
+    }
+}
+
+impl std::ops::Deref for Own {
+    type Target = Machine;
+
+    fn deref(&self) -> &Machine {
+        &self.0
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::env::temp_dir().join(format!("mainstay-e2e-engine-{}.log", self.port));
+            let _ = std::fs::copy(self.data_dir.join("engine.log"), &log);
+            eprintln!("engine log: {}", log.display());
+            if let Err(error) = self.purge() {
+                eprintln!("purge: {error:#}");
+            }
+        }
+    }
+}

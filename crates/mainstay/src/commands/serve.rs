@@ -13,7 +13,7 @@ pub(super) struct Args {
     /// Port of the API server on 127.0.0.1
     #[arg(long, default_value_t = 6443, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
-    /// A kubeconfig whose client certificate is kept from expiring while the engine runs
+    /// Write the context here instead of ~/.kube/config (of the user behind sudo), and keep its certificate from expiring
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<std::path::PathBuf>,
 }

@@ -1,6 +1,6 @@
 //! The command line: two instances side by side, clear refusals, nothing left behind.
 
-use mainstay_e2e::Machine;
+use mainstay_e2e::{Machine, Own};
 use std::net::TcpListener;
 use std::process::Command;
 
@@ -16,8 +16,8 @@ fn traces(machine: &Machine) -> String {
 }
 
 fn side_by_side() {
-    let first = Machine::start("first", 16447).expect("the first starts");
-    let second = Machine::start("second", 16448).expect("the second starts");
+    let first = Own::start("first", 16447);
+    let second = Own::start("second", 16448);
     for machine in [&first, &second] {
         let k = machine.kubectl();
         k.ok(&["run", "p", "--image=busybox:1.35", "--", "sleep", "300"]);
@@ -36,8 +36,7 @@ fn side_by_side() {
 }
 
 fn refusals() {
-    let machine = Machine::new("refusals", 16449);
-    std::fs::create_dir_all(machine.data_dir.parent().expect("a directory")).expect("create");
+    let machine = Own::new("refusals", 16449);
     let taken = TcpListener::bind(("127.0.0.1", machine.port)).expect("the port is free");
     let words = machine.up().expect_err("the port is taken").to_string();
     assert!(words.contains(&format!("port {} is in use by process {}", machine.port, std::process::id())), "{words}");

@@ -10,6 +10,7 @@ mod mariadb;
 mod mongodb;
 mod own;
 mod postgres;
+mod readme;
 mod regions;
 mod spdy;
 mod streams;
@@ -53,6 +54,7 @@ const OWN_SUITES: &[(&str, &[OwnTest])] = &[
     ("mongodb", mongodb::TESTS),
     ("survival", survival::TESTS),
     ("instances", instances::TESTS),
+    ("readme", readme::TESTS),
 ];
 
 fn main() -> std::process::ExitCode {

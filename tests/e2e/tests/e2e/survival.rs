@@ -1,6 +1,6 @@
 //! What survives the engine: pods, their output, their exit codes.
 
-use mainstay_e2e::{Machine, eventually};
+use mainstay_e2e::{Own, eventually};
 use std::time::Duration;
 
 pub(crate) const TESTS: &[crate::OwnTest] = &[("pods_outlive_a_killed_engine_and_are_adopted", adopted), ("down_and_up_run_the_same_pods_on_the_same_claims", down_up)];
@@ -29,7 +29,7 @@ spec:
 "#;
 
 fn adopted() {
-    let machine = Machine::start("adopted", 16445).expect("the engine starts");
+    let machine = Own::start("adopted", 16445);
     let k = machine.kubectl();
     k.apply(SET);
     k.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: ends}\nspec: {restartPolicy: Never, containers: [{name: c, image: busybox:1.35, command: [sh, -c, 'sleep 3; echo done; exit 5']}]}");
@@ -51,7 +51,7 @@ fn adopted() {
 }
 
 fn down_up() {
-    let machine = Machine::start("down-up", 16446).expect("the engine starts");
+    let machine = Own::start("down-up", 16446);
     let k = machine.kubectl();
     k.apply(SET);
     k.until("sts/s", "{.status.readyReplicas}", "2", 60);
