@@ -1,7 +1,8 @@
 //! `cargo xtask vm`: the program on a host that this one is not: systemd, cgroup v2 and nothing else, in a QEMU guest.
 //!
 //! Debian's cloud kernel and a minimal userland, made with `mmdebstrap` and kept in `.cache/vm`; the disk of a run holds the program, kubectl, the
-//! images and `tests/vm/guest.sh`, whose lines this command shows. Without /dev/kvm the guest is emulated: minutes instead of seconds.
+//! images and `tests/vm/guest.sh`, whose lines this command shows. The guest is emulated unless `--kvm` is
+//! given: minutes instead of seconds.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fs;
@@ -22,6 +23,9 @@ pub struct Args {
     /// kubectl for the guest
     #[arg(long, default_value = ".cache/bin/kubectl")]
     kubectl: PathBuf,
+    /// Use /dev/kvm: fast, but where it is itself virtual it may fail (seen: "KVM internal error")
+    #[arg(long)]
+    kvm: bool,
     /// Give up after so many minutes
     #[arg(long, default_value_t = 20)]
     minutes: u64,
@@ -96,7 +100,7 @@ fn boot(work: &Path, args: &Args) -> Result<()> {
     let begun = Instant::now();
     let drive = format!("file={},if=virtio,format=raw", work.join("disk").display());
     let mut guest = Command::new("qemu-system-x86_64")
-        .args(["-accel", "kvm", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048", "-nographic", "-no-reboot", "-nic", "user,restrict=on,model=virtio-net-pci,net=10.99.0.0/24"])
+        .args(["-accel", if args.kvm { "kvm" } else { "tcg,thread=multi" }, "-cpu", "max", "-smp", "2", "-m", "2048", "-nographic", "-no-reboot", "-nic", "user,restrict=on,model=virtio-net-pci,net=10.99.0.0/24"])
         .arg("-kernel").arg(work.join("vmlinuz"))
         .arg("-initrd").arg(work.join("initrd"))
         .args(["-append", "root=/dev/vda rw console=ttyS0 quiet loglevel=3 systemd.show_status=0 systemd.unified_cgroup_hierarchy=1", "-drive", &drive])

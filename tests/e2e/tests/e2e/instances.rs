@@ -1,6 +1,7 @@
 //! The command line: two instances side by side, clear refusals, nothing left behind.
 
-use mainstay_e2e::{Machine, Own};
+use crate::own::Own;
+use mainstay_e2e::Machine;
 use std::net::TcpListener;
 use std::process::Command;
 
@@ -16,8 +17,8 @@ fn traces(machine: &Machine) -> String {
 }
 
 fn side_by_side() {
-    let first = Own::start("first", 16447);
-    let second = Own::start("second", 16448);
+    let first = Own::start("first", 16447, &["busybox"]);
+    let second = Own::start("second", 16448, &["busybox"]);
     for machine in [&first, &second] {
         let k = machine.kubectl();
         k.ok(&["run", "p", "--image=busybox:1.35", "--", "sleep", "300"]);
@@ -29,8 +30,7 @@ fn side_by_side() {
     assert_eq!(second.kubectl().field("pod/p", "{.status.phase}"), "Running", "the other is untouched");
     assert!(!first.data_dir.exists());
     assert!(!std::fs::read_to_string(&first.kubeconfig).expect("it was there before").contains("mainstay"));
-    std::fs::remove_dir_all(first.kubeconfig.parent().expect("a directory")).expect("remove");
-    second.purge().expect("purge the second");
+    second.down(&["--purge", "--yes", "--timeout", "5"]).expect("purge the second");
     let left = traces(&second);
     assert!(left.lines().next() == Some("0") && left.lines().last() == Some("0"), "left behind: {left}");
 }
@@ -55,5 +55,4 @@ fn refusals() {
     assert!(words.contains("store") && words.lines().count() < 12, "{words}");
     let unprivileged = Command::new("setpriv").args(["--reuid", "65534", "--clear-groups"]).arg(&machine.program).arg("up").output().expect("setpriv");
     assert!(!unprivileged.status.success() && String::from_utf8_lossy(&unprivileged.stderr).contains("needs root"));
-    machine.purge().expect("purge");
 }

@@ -18,6 +18,13 @@ impl Own {
         Self { machine: Machine::start_with(name, port, images).expect("the engine starts"), name }
     }
 
+    /// Names its parts and makes the directory of its kubeconfig; starts nothing.
+    pub(crate) fn new(name: &'static str, port: u16) -> Self {
+        let machine = Machine::new(name, port);
+        std::fs::create_dir_all(machine.kubeconfig.parent().expect("kubeconfig has a directory")).expect("make the test's directory");
+        Self { machine, name }
+    }
+
     /// `kill -9` of the engine, and up again.
     #[track_caller]
     pub(crate) fn kill_and_up(&self) {
@@ -35,11 +42,13 @@ impl Deref for Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        let failed = std::thread::panicking();
+        if failed {
             let _ = std::fs::copy(self.machine.data_dir.join("engine.log"), std::env::temp_dir().join(format!("mainstay-e2e-{}-engine.log", self.name)));
         }
-        if let Err(error) = self.machine.down(&["--purge", "--yes", "--timeout", "5"]) {
-            eprintln!("purge {}: {error:#}", self.name);
+        match self.machine.purge() {
+            Err(error) if failed => eprintln!("purge {}: {error:#}", self.name),
+            purged => purged.expect("purge"),
         }
     }
 }

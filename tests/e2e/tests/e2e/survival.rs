@@ -1,6 +1,7 @@
 //! What survives the engine: pods, their output, their exit codes.
 
-use mainstay_e2e::{Own, eventually};
+use crate::own::Own;
+use mainstay_e2e::eventually;
 use std::time::Duration;
 
 pub(crate) const TESTS: &[crate::OwnTest] = &[("pods_outlive_a_killed_engine_and_are_adopted", adopted), ("down_and_up_run_the_same_pods_on_the_same_claims", down_up)];
@@ -29,7 +30,7 @@ spec:
 "#;
 
 fn adopted() {
-    let machine = Own::start("adopted", 16445);
+    let machine = Own::start("adopted", 16445, &["busybox"]);
     let k = machine.kubectl();
     k.apply(SET);
     k.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: ends}\nspec: {restartPolicy: Never, containers: [{name: c, image: busybox:1.35, command: [sh, -c, 'sleep 3; echo done; exit 5']}]}");
@@ -47,11 +48,10 @@ fn adopted() {
     assert_eq!(k.ok(&["exec", "s-0", "--", "sh", "-c", "wc -l < /data/starts"]), "1", "started once");
     let lines: Vec<u64> = k.ok(&["logs", "s-0"]).lines().filter_map(|l| l.strip_prefix("line ")?.parse().ok()).collect();
     assert!(lines.windows(2).all(|w| w[1] == w[0] + 1) && lines.len() > 10, "no line is missing");
-    machine.purge().expect("purge");
 }
 
 fn down_up() {
-    let machine = Own::start("down-up", 16446);
+    let machine = Own::start("down-up", 16446, &["busybox"]);
     let k = machine.kubectl();
     k.apply(SET);
     k.until("sts/s", "{.status.readyReplicas}", "2", 60);
@@ -67,5 +67,4 @@ fn down_up() {
         let starts = k.run(&["exec", "s-1", "--", "sh", "-c", "wc -l < /data/starts"]).out;
         if starts.trim() == "2" { Ok(()) } else { Err(starts) }
     });
-    machine.purge().expect("purge");
 }
