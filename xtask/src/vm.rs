@@ -103,7 +103,7 @@ fn boot(work: &Path, args: &Args) -> Result<()> {
         .args(["-accel", if args.kvm { "kvm" } else { "tcg,thread=multi" }, "-cpu", "max", "-smp", "2", "-m", "2048", "-nographic", "-no-reboot", "-nic", "user,restrict=on,model=virtio-net-pci,net=10.99.0.0/24"])
         .arg("-kernel").arg(work.join("vmlinuz"))
         .arg("-initrd").arg(work.join("initrd"))
-        .args(["-append", "root=/dev/vda rw console=ttyS0 quiet loglevel=3 systemd.show_status=0 systemd.unified_cgroup_hierarchy=1", "-drive", &drive])
+        .args(["-append", "root=/dev/vda rw console=ttyS0 quiet loglevel=3 systemd.show_status=0 systemd.mask=serial-getty@ttyS0.service systemd.unified_cgroup_hierarchy=1", "-drive", &drive])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -6,6 +6,7 @@ mod image;
 mod purge;
 mod serve;
 mod status;
+mod try_example;
 mod up;
 
 use crate::data_dir::DataDir;
@@ -33,6 +34,8 @@ enum Command {
     Status(status::Args),
     /// Run the engine in the foreground (for systemd; see dist/mainstay.service)
     Serve(serve::Args),
+    /// Run an example of a database or a queue, and say what to do with it
+    Try(try_example::Args),
     /// Images on this node
     #[command(subcommand)]
     Image(image::Command),
@@ -50,6 +53,7 @@ impl Cli {
             Command::Down(args) => down::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Serve(args) => serve::run(&args),
+            Command::Try(args) => try_example::run(&args),
             Command::Image(command) => image::run(&command),
             Command::Version(args) => version(&args),
             Command::Completion(args) => completion::run(&args),

@@ -17,6 +17,13 @@ pub(crate) struct Target {
     owner: Option<(u32, u32)>,
 }
 
+impl Target {
+    /// A file of our own, which root alone reads.
+    pub(crate) fn private(path: PathBuf) -> Self {
+        Self { path, owner: None }
+    }
+}
+
 /// The file to write: the one named, `$KUBECONFIG`'s first, or `~/.kube/config` of the user behind sudo.
 pub(crate) fn target(named: Option<&Path>) -> Result<Target> {
     if let Some(path) = named {

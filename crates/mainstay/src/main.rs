@@ -7,6 +7,7 @@
 //! | `data_dir.rs` | the data directory: lock, format, ranges |
 //! | `pki.rs` | keys and certificates, made and renewed |
 //! | `kubeconfig.rs` | the context `mainstay` in the user's file |
+//! | `examples.rs`, `watch_pods.rs` | the embedded examples, and how far their pods are, for `try` |
 //! | `control.rs` | how `down` and `status` speak with a running engine |
 //! | `notify.rs` | how an engine says how far its start is (systemd's protocol) |
 
@@ -14,10 +15,12 @@ mod commands;
 mod control;
 mod data_dir;
 mod engine;
+mod examples;
 mod kubeconfig;
 mod notify;
 mod pki;
 mod port;
+mod watch_pods;
 
 use clap::Parser as _;
 use std::process::ExitCode;
