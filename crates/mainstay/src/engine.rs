@@ -113,9 +113,11 @@ pub(crate) async fn run(data: Locked, options: Options) -> Result<()> {
     let (stop, mut stopping) = Stop::channel();
     let control = tokio::spawn(serve_control::run(Arc::clone(&engine), stop)?);
     let renewal = tokio::spawn(renew(Arc::clone(&engine), server.clone(), addresses.api, options.kubeconfig));
+    let giving_back = tokio::spawn(crate::memory::give_back_when_idle());
     let reason = wait_for_end(&mut parts, &mut stopping).await;
     notify::stopping();
     renewal.abort();
+    giving_back.abort();
     let outcome = match reason {
         End::Asked(down) => {
             parts.stop_controllers().await;

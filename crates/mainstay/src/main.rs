@@ -9,6 +9,7 @@
 //! | `kubeconfig.rs` | the context `mainstay` in the user's file |
 //! | `examples.rs`, `watch_pods.rs` | the embedded examples, and how far their pods are, for `try` |
 //! | `control.rs` | how `down` and `status` speak with a running engine |
+//! | `memory.rs` | what an idle engine gives back |
 //! | `notify.rs` | how an engine says how far its start is (systemd's protocol) |
 
 mod commands;
@@ -17,6 +18,7 @@ mod data_dir;
 mod engine;
 mod examples;
 mod kubeconfig;
+mod memory;
 mod notify;
 mod pki;
 mod port;

@@ -148,6 +148,7 @@ impl Network {
 
 impl Inner {
     fn attach(&self, pod: &str) -> Result<Sandbox, Error> {
+        self.reaper.disturb();
         let address = {
             let mut pool = self.pool.lock();
             pool.take(Instant::now()).ok_or_else(|| Error::Exhausted(pool.capacity()))?

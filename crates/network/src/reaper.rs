@@ -5,8 +5,14 @@ use crate::{Error, link, netns, pool::Pool, wire::Wire};
 use parking_lot::Mutex;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+
+/// How long the dead wait after the newest of them, or after a sandbox was made. Removing a veth holds the kernel's one lock over all interfaces for
+/// 30 ms, and the pod that replaces the one which has just ended must not wait for it.
+const QUIET: Duration = Duration::from_millis(100);
+/// How long they wait at most.
+const LIMIT: Duration = Duration::from_secs(1);
 
 /// A sandbox nobody uses any more; its record says so already.
 #[derive(Debug)]
@@ -29,6 +35,7 @@ enum Order {
 #[derive(Debug)]
 pub(crate) struct Reaper {
     orders: mpsc::Sender<Order>,
+    disturbed: Arc<Mutex<Instant>>,
 }
 
 impl Reaper {
@@ -36,16 +43,11 @@ impl Reaper {
     pub(crate) fn start(paths: Paths, pool: Arc<Mutex<Pool>>, group: u32) -> Result<Self, Error> {
         let (orders, queue) = mpsc::channel();
         let mut wire = Wire::open()?;
+        let disturbed = Arc::new(Mutex::new(Instant::now()));
+        let newest = disturbed.clone();
         let work = move || {
             while let Ok(first) = queue.recv() {
-                let mut dead = Vec::new();
-                let mut waiting = Vec::new();
-                for order in std::iter::once(first).chain(queue.try_iter()) {
-                    match order {
-                        Order::Bury(one) => dead.push(one),
-                        Order::Tell(answer) => waiting.push(answer),
-                    }
-                }
+                let (dead, waiting) = gather(first, &queue, &newest);
                 bury(&mut wire, &paths, &pool, group, &dead);
                 for answer in waiting {
                     // Nobody waits any more: fine.
@@ -54,7 +56,12 @@ impl Reaper {
             }
         };
         std::thread::Builder::new().name("net-reaper".into()).spawn(work).map_err(|e| Error::kernel("start a thread", e))?;
-        Ok(Self { orders })
+        Ok(Self { orders, disturbed })
+    }
+
+    /// A sandbox is being made: what waits for burial shall wait on.
+    pub(crate) fn disturb(&self) {
+        *self.disturbed.lock() = Instant::now();
     }
 
     /// Queues one.
@@ -71,6 +78,30 @@ impl Reaper {
             // An error means that the thread has ended: nothing to wait for.
             let _ = told.await;
         }
+    }
+}
+
+/// What is to be buried together, and who waits for it: whoever waits ends the waiting, as does the end of all orders.
+fn gather(first: Order, queue: &mpsc::Receiver<Order>, disturbed: &Mutex<Instant>) -> (Vec<Dead>, Vec<oneshot::Sender<()>>) {
+    let limit = Instant::now() + LIMIT;
+    let (mut dead, mut waiting) = (Vec::new(), Vec::new());
+    let mut next = Some(first);
+    loop {
+        match next.take() {
+            Some(Order::Bury(one)) => {
+                dead.push(one);
+                *disturbed.lock() = Instant::now();
+            }
+            Some(Order::Tell(answer)) => waiting.push(answer),
+            None => {}
+        }
+        let until = if waiting.is_empty() { (*disturbed.lock() + QUIET).min(limit) } else { Instant::now() };
+        let left = until.saturating_duration_since(Instant::now());
+        next = match queue.recv_timeout(left) {
+            Ok(order) => Some(order),
+            Err(mpsc::RecvTimeoutError::Timeout) if waiting.is_empty() && Instant::now() < limit && disturbed.lock().elapsed() < QUIET => None,
+            Err(_) => return (dead, waiting),
+        };
     }
 }
 

@@ -227,6 +227,18 @@ pub fn procs_files_of(pid: i32) -> io::Result<Vec<PathBuf>> {
     Ok(parse_memberships(&hierarchies()?, &theirs, &own))
 }
 
+/// Makes the kernel ready to put processes into cgroups. Blocks for up to a few hundredths of a second.
+///
+/// The first such move after a pause waits for an RCU grace period (12 ms at HZ=250: `rcu_sync_enter` in `cgroup_attach_lock`), those in the next
+/// grace period do not. Done while a pod's network and volumes are being made, the wait is over when its container is. What is written is this
+/// process into the cgroup that it is in: nothing moves.
+pub fn warm_up() -> io::Result<()> {
+    let own = std::fs::read_to_string("/proc/self/cgroup")?;
+    let files = parse_memberships(&hierarchies()?, &own, "");
+    let file = files.first().ok_or(io::ErrorKind::NotFound)?;
+    std::fs::write(file, std::process::id().to_string())
+}
+
 /// `9:name=systemd:/`, `4:memory:/pods/a`, `0::/pods/a`. See cgroups(7). Only those where the two differ: each join costs a grace period.
 fn parse_memberships(hierarchies: &[Hierarchy], theirs: &str, own: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();

@@ -50,7 +50,6 @@ type Pins = (Option<PathBuf>, Option<PathBuf>);
 fn make_local(node: &Node, pod: &Pod, paths: &Paths, uid: &str) -> io::Result<Pins> {
     records::write(paths, pod)?;
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(paths.etc(""))?;
-    cgroup::make(&node.config.instance, pod, uid)?;
     let spec = pod.spec.as_ref();
     let host_ipc = spec.and_then(|s| s.host_ipc) == Some(true);
     if !host_ipc {
@@ -60,6 +59,8 @@ fn make_local(node: &Node, pod: &Pod, paths: &Paths, uid: &str) -> io::Result<Pi
     if !(namespaces::is_pinned(&ipc) && namespaces::is_pinned(&uts)) {
         namespaces::pin(&ipc, &uts, &etc::kernel_hostname(pod, &node.config))?;
     }
+    // Last: it waits for `warm_up`, which began when the pod was first seen.
+    cgroup::make(&node.config.instance, pod, uid)?;
     // Names of the host's own network belong to the host's own name.
     Ok(((!host_ipc).then_some(ipc), (!host_network(pod)).then_some(uts)))
 }

@@ -128,6 +128,11 @@ impl Attached {
         }
     }
 
+    /// Something waits to be read by it.
+    pub fn lags(&self) -> bool {
+        [&self.stdout, &self.stderr].into_iter().flatten().any(Sink::lags)
+    }
+
     /// The container has to wait for it.
     pub fn is_full(&self) -> bool {
         [&self.stdout, &self.stderr].into_iter().flatten().any(Sink::is_full)

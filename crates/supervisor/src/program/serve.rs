@@ -26,6 +26,8 @@ use std::time::SystemTime;
 const MAX_CLIENTS: usize = 256;
 /// Attached clients at once.
 const MAX_ATTACHED: usize = 32;
+/// How long nothing has to happen before memory is given back, and how often a client that does not read is looked at.
+const REST_AFTER_MS: u16 = 1000;
 /// Read from a stream at once, in bytes.
 const CHUNK: usize = 16 * 1024;
 
@@ -48,6 +50,8 @@ pub struct Server {
     listener: OwnedFd,
     signals: SignalFd,
     quit: bool,
+    /// Nothing happened since memory was given back.
+    rested: bool,
 }
 
 /// One connection.
@@ -116,6 +120,7 @@ impl Server {
             listener,
             signals,
             quit: false,
+            rested: false,
         }
     }
 
@@ -127,16 +132,35 @@ impl Server {
     /// Serves until told to quit.
     pub fn run(&mut self) {
         crate::launch::forget(&self.dir);
-        sys::trim_memory();
         // It may have ended before anyone looked.
         self.reap();
         while !self.quit {
             let ready = self.wait_for_events();
+            if ready.is_empty() && !self.rested {
+                self.rest();
+                continue;
+            }
+            self.rested = false;
             for (token, events) in ready {
                 self.handle(token, events);
             }
             self.tidy();
         }
+    }
+
+    /// For most of its life a supervisor waits. What only a launch or a burst needed is given back once nothing happened for a while.
+    fn rest(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.shrink();
+        }
+        self.tidy();
+        self.rested = !self.is_impatient();
+        sys::release_memory();
+    }
+
+    /// A client lags: it is looked at again and again, until its time is over.
+    fn is_impatient(&self) -> bool {
+        self.attached.iter().any(Attached::lags)
     }
 
     fn wait_for_events(&self) -> Vec<(Token, PollFlags)> {
@@ -166,18 +190,15 @@ impl Server {
                 add(Token::Outcome(at), outcome.as_fd(), PollFlags::POLLIN);
             }
         }
-        let mut impatient = false;
         for (at, attached) in self.attached.iter().enumerate() {
             if let Some(stdin) = attached.stdin.as_ref().filter(|_| !input_lags) {
                 add(Token::AttachedInput(at), stdin.as_fd(), PollFlags::POLLIN);
             }
             for sink in [&attached.stdout, &attached.stderr].into_iter().flatten() {
-                impatient |= sink.lags();
                 add(Token::AttachedOutput(at), sink.fd.as_fd(), if sink.lags() { PollFlags::POLLOUT } else { PollFlags::empty() });
             }
         }
-        // A client that does not read is looked at once a second, until its time is over.
-        let timeout = if impatient { PollTimeout::from(1000u16) } else { PollTimeout::NONE };
+        let timeout = if self.rested { PollTimeout::NONE } else { PollTimeout::from(REST_AFTER_MS) };
         if poll(&mut fds, timeout).is_err() {
             return Vec::new();
         }
@@ -482,7 +503,6 @@ impl Server {
         // Recording fails only if the directory is gone; those who wait are told all the same.
         let _ = protocol::write_record(&self.dir, protocol::EXIT, &exit);
         self.tell_exit();
-        sys::trim_memory();
     }
 
     fn tell_exit(&mut self) {
