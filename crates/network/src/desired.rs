@@ -15,6 +15,13 @@ pub(crate) struct Target {
     pub affinity_seconds: Option<u32>,
 }
 
+impl Target {
+    /// How many rules its chain has.
+    pub(crate) fn rules(&self) -> usize {
+        self.endpoints.len() * if self.affinity_seconds.is_some() { 2 } else { 1 }
+    }
+}
+
 /// Address, protocol and port that a packet is sent to.
 pub(crate) type Destination = (Ipv4Addr, Protocol, u16);
 
@@ -40,15 +47,16 @@ pub(crate) fn desired(services: &[ServicePort], host_ports: &[HostPort], ranges:
         let mut endpoints = service.endpoints.clone();
         endpoints.sort_unstable();
         endpoints.dedup();
-        if endpoints == [(service.address, service.port)] && service.node_port.is_none() {
+        if endpoints == [(service.address, service.port)] && service.node_port.is_none() && service.external.is_empty() {
             // Served at its own address on `lo` (`kube-dns`, `kubernetes`): nothing to translate.
             continue;
         }
         let target = Target { endpoints, affinity_seconds: service.affinity_seconds };
         let chain = chain_name("svc", &service.name, service.protocol, service.port);
-        let destination = (service.address, service.protocol, service.port);
+        let addresses = std::iter::once(&service.address).chain(&service.external);
+        let destinations: Vec<Destination> = addresses.map(|a| (*a, service.protocol, service.port)).collect();
         let port = service.node_port.map(|p| (service.protocol, p));
-        desired.insert(chain, target, Some(destination), port, ranges);
+        desired.insert(chain, target, &destinations, port, ranges);
     }
     let mut host_ports: Vec<&HostPort> = host_ports.iter().collect();
     host_ports.sort_by(|a, b| (&a.pod, a.protocol, a.host).cmp(&(&b.pod, b.protocol, b.host)));
@@ -58,16 +66,16 @@ pub(crate) fn desired(services: &[ServicePort], host_ports: &[HostPort], ranges:
         let chain = chain_name("host", &host_port.pod, host_port.protocol, port);
         let address = address.filter(|a| !a.is_unspecified());
         let destination = address.map(|a| (a, host_port.protocol, port));
-        desired.insert(chain, target, destination, address.is_none().then_some((host_port.protocol, port)), ranges);
+        desired.insert(chain, target, destination.as_slice(), address.is_none().then_some((host_port.protocol, port)), ranges);
     }
     desired
 }
 
 impl Desired {
-    fn insert(&mut self, chain: String, target: Target, to: Option<Destination>, port: Option<(Protocol, u16)>, ranges: &Ranges) {
+    fn insert(&mut self, chain: String, target: Target, to: &[Destination], port: Option<(Protocol, u16)>, ranges: &Ranges) {
         let mut used = false;
-        if let Some(destination) = to {
-            used |= claim(&mut self.services, destination, &chain);
+        for destination in to {
+            used |= claim(&mut self.services, *destination, &chain);
         }
         if let Some(port) = port {
             used |= claim(&mut self.ports, port, &chain);
@@ -131,7 +139,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// `name address:port/protocol[+nodeport] -> endpoint…`, one a line; `host` lines are host ports.
+    /// `name[!] address:port/protocol[+nodeport] -> endpoint…`, one a line; `!` has the external address 192.0.2.7, `host` lines are host ports.
     fn parse(text: &str) -> (Vec<ServicePort>, Vec<HostPort>) {
         let (mut services, mut host_ports) = (Vec::new(), Vec::new());
         let pair = |s: &str| -> (Ipv4Addr, u16) { s.split_once(':').map(|(a, p)| (a.parse().unwrap(), p.parse().unwrap())).unwrap() };
@@ -147,7 +155,8 @@ mod tests {
                 let address = Some(address).filter(|a| !a.is_unspecified());
                 host_ports.push(HostPort { pod: pod.into(), host: (address, port), target: endpoints[0], protocol });
             } else {
-                services.push(ServicePort { name: name.into(), address, port, protocol, node_port, affinity_seconds: None, endpoints });
+                let external = name.strip_suffix('!').map(|_| Ipv4Addr::new(192, 0, 2, 7)).into_iter().collect();
+                services.push(ServicePort { name: name.into(), address, port, protocol, external, node_port, affinity_seconds: None, endpoints });
             }
         }
         (services, host_ports)
@@ -191,6 +200,13 @@ mod tests {
         let d = build("b/x: 10.43.0.20:80/tcp -> 10.42.0.2:1\n a/x: 10.43.0.20:80/tcp -> 10.42.0.3:1");
         assert_eq!(d.targets.len(), 1);
         assert!(d.services.values().all(|c| c.contains("a/x")));
+    }
+
+    #[test]
+    fn an_external_address_leads_where_the_services_own_does() {
+        let d = build("a/x! 10.43.0.20:80/tcp -> 10.42.0.2:1");
+        assert_eq!(shape(&d), "10.43.0.20:80/tcp 192.0.2.7:80/tcp");
+        assert_eq!(d.targets.len(), 1);
     }
 
     #[test]

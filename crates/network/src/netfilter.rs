@@ -362,6 +362,10 @@ impl Batch {
             });
         }
     }
+    /// How many rules it adds.
+    pub(crate) fn rules(&self) -> usize {
+        self.messages.iter().filter(|(kind, ..)| *kind == NFTABLES | 6).count()
+    }
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
@@ -477,6 +481,31 @@ impl Netfilter {
                         0 | libc::ENOENT => Ok(()),
                         code => Err(fail(io::Error::from_raw_os_error(code))),
                     };
+                }
+            }
+        }
+    }
+
+    /// The kernel's count of transactions on the rules of this network namespace, whoever made them.
+    pub(crate) fn generation(&mut self) -> Result<Option<u32>, Error> {
+        let fail = |e: io::Error| Error::kernel("ask for the generation of the rules", e);
+        let mut datagram = Vec::new();
+        let asked = self.append(&mut datagram, NFTABLES | 16, REQUEST | ACK, 0, 0, &[]);
+        self.socket.send(&datagram, 0).map_err(fail)?;
+        let mut generation = None;
+        loop {
+            let mut buffer = Vec::with_capacity(RECEIVE_BYTES);
+            self.socket.recv(&mut buffer, 0).map_err(fail)?;
+            for (kind, sequence, body) in messages(&buffer) {
+                match kind {
+                    ERROR if sequence == asked => {
+                        return match code(body) {
+                            0 => Ok(generation),
+                            code => Err(fail(io::Error::from_raw_os_error(code))),
+                        };
+                    }
+                    _ if body.len() >= 4 => generation = attribute(&body[4..], 1).and_then(as_number).or(generation),
+                    _ => {}
                 }
             }
         }

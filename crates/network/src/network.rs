@@ -130,6 +130,12 @@ impl Network {
         self.inner.rules.set_host_ports(ports).await
     }
 
+    /// Looks whether someone took our rules away (`nft flush ruleset`, an administrator's firewall script) and puts them back; answers whether it had
+    /// to. A look costs one request while nobody changed any rules of the host.
+    pub async fn repair_rules(&self) -> Result<bool, Error> {
+        self.inner.rules.repair().await
+    }
+
     /// Removes everything of this instance from the kernel: interfaces, namespaces, rules, routes, addresses, sysctls it changed. No
     /// [`Network`] of the instance may be in use.
     pub async fn purge(run_dir: &Path, instance: &str) -> Result<(), Error> {

@@ -11,7 +11,7 @@
 //! Only chains that changed are rewritten. Established connections never pass here again: conntrack keeps them.
 
 use crate::desired::{Desired, Target, affinity_set, desired};
-use crate::netfilter::{Batch, Hook, Netfilter, Register, Rule, Set, TYPE_ADDRESS, TYPE_PORT, TYPE_PROTOCOL};
+use crate::netfilter::{Batch, Hook, IPV4, Netfilter, Register, Rule, Set, TYPE_ADDRESS, TYPE_PORT, TYPE_PROTOCOL};
 use crate::record::{self, Paths, RulesRecord};
 use crate::types::Protocol;
 use crate::{Error, HostPort, Ranges, ServicePort, conntrack, link};
@@ -48,6 +48,8 @@ struct State {
     wanted: Arc<RulesRecord>,
     /// What the kernel has.
     present: Desired,
+    /// The kernel's count of changes to any rules when ours were last seen to be there.
+    seen: Option<u32>,
 }
 
 /// Names that carry the instance.
@@ -62,7 +64,7 @@ impl Rules {
     pub(crate) fn open(paths: Paths, instance: &str, ranges: &Ranges) -> Result<Self, Error> {
         let names = Names { table: table(instance), interfaces: link::prefix(instance) };
         let wanted: Arc<RulesRecord> = Arc::new(record::read(&paths.rules())?.unwrap_or_default());
-        let state = State { netfilter: Netfilter::open()?, wanted: wanted.clone(), present: Desired::default() };
+        let state = State { netfilter: Netfilter::open()?, wanted: wanted.clone(), present: Desired::default(), seen: None };
         let inner = Inner { ranges: ranges.clone(), names, paths, state: state.into(), saving: Mutex::default(), saved: wanted.into() };
         inner.rebuild(&mut inner.state.lock())?;
         Ok(Self { inner: Arc::new(inner) })
@@ -74,6 +76,25 @@ impl Rules {
 
     pub(crate) async fn set_host_ports(&self, host_ports: Vec<HostPort>) -> Result<(), Error> {
         self.set(move |record| RulesRecord { services: record.services.clone(), host_ports }).await
+    }
+
+    pub(crate) async fn repair(&self) -> Result<bool, Error> {
+        let inner = self.inner.clone();
+        crate::network::blocking(move || {
+            let mut state = inner.state.lock();
+            let generation = state.netfilter.generation()?;
+            if generation.is_some() && generation == state.seen {
+                return Ok(false);
+            }
+            let whole = inner.is_whole(&mut state)?;
+            if !whole {
+                tracing::warn!(table = inner.names.table, "someone removed the rules that services need; they are made anew");
+                inner.rebuild(&mut state)?;
+            }
+            state.seen = if whole { generation } else { None };
+            Ok(!whole)
+        })
+        .await
     }
 
     /// Returns when the record on disk is the newest.
@@ -136,6 +157,18 @@ impl Inner {
         state.netfilter.commit(batch)?;
         state.present = first;
         steps.try_for_each(|step| self.commit(state, step))
+    }
+
+    /// Whether our table has as many rules as it must: those who take some away take all, with the table, or chain by chain.
+    fn is_whole(&self, state: &mut State) -> Result<bool, Error> {
+        if !state.netfilter.tables()?.contains(&self.names.table) {
+            return Ok(false);
+        }
+        let found = state.netfilter.rules(IPV4, &self.names.table)?.len();
+        let mut base = Batch::new(&self.names.table);
+        self.base(&mut base);
+        let of_targets: usize = state.present.targets.values().map(Target::rules).sum();
+        Ok(found >= base.rules() + of_targets)
     }
 
     fn change(&self, state: &mut State, next: Desired) -> Result<(), Error> {

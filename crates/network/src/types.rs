@@ -66,6 +66,9 @@ pub struct ServicePort {
     pub port: u16,
     /// TCP, UDP or SCTP.
     pub protocol: Protocol,
+    /// Addresses beside the cluster's that lead there too: `externalIPs`, and those a load balancer's controller has written into the status.
+    #[serde(default)]
+    pub external: Vec<Ipv4Addr>,
     /// Node port, if any.
     pub node_port: Option<u16>,
     /// `sessionAffinity: ClientIP` with its timeout in seconds.

@@ -43,6 +43,7 @@ fn of_service(namespace: &str, name: &str, service: &Service, slices: &[&Endpoin
         let seconds = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds);
         u32::try_from(seconds.unwrap_or(AFFINITY_SECONDS)).unwrap_or(1)
     });
+    let external = external(service);
     let mut rules = Vec::new();
     for port in spec.ports.iter().flatten() {
         let (Some(protocol), Ok(number)) = (protocol(port.protocol.as_deref()), u16::try_from(port.port)) else { continue };
@@ -51,12 +52,25 @@ fn of_service(namespace: &str, name: &str, service: &Service, slices: &[&Endpoin
             address,
             port: number,
             protocol,
+            external: external.clone(),
             node_port: port.node_port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0),
             affinity_seconds,
             endpoints: endpoints(port, protocol, slices),
         });
     }
     rules
+}
+
+/// `externalIPs`, and the addresses that whoever provides load balancers has written into the status (`ipMode: Proxy` wants its own hop). This is the
+/// only node, so that the traffic policies `Local` and `Cluster` choose the same endpoints; clients' addresses are kept with either.
+fn external(service: &Service) -> Vec<Ipv4Addr> {
+    let named = service.spec.iter().flat_map(|s| s.external_ips.iter().flatten().map(String::as_str));
+    let ingress = service.status.iter().filter_map(|s| s.load_balancer.as_ref()).flat_map(|l| l.ingress.iter().flatten());
+    let balanced = ingress.filter(|i| i.ip_mode.as_deref() != Some("Proxy")).filter_map(|i| i.ip.as_deref());
+    let mut found: Vec<Ipv4Addr> = named.chain(balanced).filter_map(|a| a.parse().ok()).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 fn endpoints(port: &Port, protocol: Protocol, slices: &[&EndpointSlice]) -> Vec<(Ipv4Addr, u16)> {
@@ -99,14 +113,14 @@ fn protocol(text: Option<&str>) -> Option<Protocol> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use k8s_openapi::api::core::v1::ServiceSpec;
+    use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, ServiceSpec, ServiceStatus};
     use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointPort};
 
-    /// `<name> <address> [sticky] [port[:name][+nodeport]…] = <endpoint[!]>…`; `!` not ready, `~` not ready but serving while it terminates.
+    /// `<name> <address> [sticky] [@external address] [port[:name][+nodeport]…] = <endpoint[!]>…`; `!` not ready, `~` not ready but serving while it terminates.
     fn check(text: &str, expected: &str) {
         let (mut services, mut slices) = (Vec::new(), Vec::new());
         for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
-            let (left, right) = line.split_once('=').unwrap();
+            let (left, right) = line.split_once(" =").unwrap();
             let words: Vec<&str> = left.split_whitespace().collect();
             let mut spec = ServiceSpec { cluster_ip: Some(words[1].into()), ..Default::default() };
             let mut slice = EndpointSlice::default();
@@ -115,6 +129,10 @@ mod tests {
             for word in &words[2..] {
                 if *word == "sticky" {
                     spec.session_affinity = Some("ClientIP".into());
+                    continue;
+                }
+                if let Some(address) = word.strip_prefix('@') {
+                    spec.external_ips.get_or_insert_default().push(address.into());
                     continue;
                 }
                 let (word, node_port) = word.split_once('+').map_or((*word, None), |(w, n)| (w, Some(n.parse().unwrap())));
@@ -144,7 +162,8 @@ mod tests {
         let endpoints: Vec<String> = r.endpoints.iter().map(|(a, p)| format!("{a}:{p}")).collect();
         let node = r.node_port.map(|p| format!("+{p}")).unwrap_or_default();
         let stay = r.affinity_seconds.map(|s| format!(" for {s}s")).unwrap_or_default();
-        format!("{} {}:{}{node}{stay} -> {}", r.name, r.address, r.port, endpoints.join(" "))
+        let external: String = r.external.iter().map(|a| format!(" @{a}")).collect();
+        format!("{} {}:{}{node}{stay}{external} -> {}", r.name, r.address, r.port, endpoints.join(" "))
     }
 
     #[test]
@@ -164,6 +183,20 @@ mod tests {
     fn what_terminates_but_serves_is_used_only_when_nothing_is_ready() {
         check("web 10.43.0.20 80 = 10.42.0.2~", "default/web: 10.43.0.20:80 -> 10.42.0.2:8080");
         check("web 10.43.0.20 80 = 10.42.0.2~ 10.42.0.3", "default/web: 10.43.0.20:80 -> 10.42.0.3:8080");
+    }
+
+    #[test]
+    fn external_addresses_lead_to_the_same_endpoints() {
+        check("web 10.43.0.20 @192.0.2.9 @192.0.2.8 80 = 10.42.0.2", "default/web: 10.43.0.20:80 @192.0.2.8 @192.0.2.9 -> 10.42.0.2:8080");
+    }
+
+    #[test]
+    fn an_address_that_a_load_balancer_gave_is_served_unless_it_is_a_proxys() {
+        for (mode, expected) in [("VIP", 1), ("Proxy", 0)] {
+            let ingress = LoadBalancerIngress { ip: Some("192.0.2.9".into()), ip_mode: Some(mode.into()), ..Default::default() };
+            let status = ServiceStatus { load_balancer: Some(LoadBalancerStatus { ingress: Some(vec![ingress]) }), ..Default::default() };
+            assert_eq!(external(&Service { status: Some(status), ..Default::default() }).len(), expected, "{mode}");
+        }
     }
 
     #[test]

@@ -11,6 +11,9 @@ const GATHER: Duration = Duration::from_millis(1);
 /// The kernel said no: again after this, or with the next change.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How often someone else's `nft flush ruleset` is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
 /// Keeps the network's service rules as services and endpoint slices say, until the caches end. The network itself writes only what changed.
 pub async fn run(cluster: Cluster, network: Network) {
     let (services, slices) = (cluster.services(), cluster.endpoint_slices());
@@ -28,10 +31,19 @@ pub async fn run(cluster: Cluster, network: Network) {
                 Err(_) => tokio::time::sleep(RETRY).await,
             }
         };
+        let looking = async {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                if let Err(error) = network.repair_rules().await {
+                    tracing::error!(%error, "removed rules could not be put back");
+                }
+            }
+        };
         let goes_on = tokio::select! {
             change = service_changes.recv() => change.is_ok() || matches!(change, Err(RecvError::Lagged(_))),
             change = slice_changes.recv() => change.is_ok() || matches!(change, Err(RecvError::Lagged(_))),
             () = again => true,
+            () = looking => true,
         };
         if !goes_on {
             return;

@@ -10,7 +10,7 @@ const VIP: Ipv4Addr = Ipv4Addr::new(10, 43, 0, 20);
 
 fn service(endpoints: &[&Sandbox]) -> ServicePort {
     let endpoints = endpoints.iter().map(|p| (p.address, 80)).collect();
-    ServicePort { name: "default/web:http".into(), address: VIP, port: 8080, protocol: Protocol::Tcp, node_port: Some(30080), affinity_seconds: None, endpoints }
+    ServicePort { name: "default/web:http".into(), address: VIP, port: 8080, protocol: Protocol::Tcp, external: Vec::new(), node_port: Some(30080), affinity_seconds: None, endpoints }
 }
 
 async fn two_servers(network: &Network) -> (Sandbox, Sandbox) {
@@ -149,6 +149,37 @@ fn rules_survive_a_restart_and_a_flushed_ruleset() {
         drop(network);
         Network::purge(dir.path(), "t").await.unwrap();
         assert_eq!(run("nft", "list ruleset"), "");
+    });
+}
+
+#[test]
+fn an_external_address_leads_to_the_endpoints_from_the_host_and_from_pods() {
+    on_a_host(|dir| async move {
+        let network = open(dir.path()).await;
+        let (a, b) = two_servers(&network).await;
+        let outside = Ipv4Addr::new(203, 0, 113, 9);
+        network.set_services(vec![ServicePort { external: vec![outside], ..service(&[&a]) }]).await.unwrap();
+        ip("route add 203.0.113.9/32 via 192.0.2.1 dev up0");
+        assert_eq!(call((outside, 8080)), "pod-a saw 192.0.2.2");
+        assert_eq!(in_pod(&b, move || call((outside, 8080))), "pod-a saw 10.42.0.3");
+    });
+}
+
+#[test]
+fn a_flushed_ruleset_is_noticed_and_put_back() {
+    on_a_host(|dir| async move {
+        let network = open(dir.path()).await;
+        let (a, _) = two_servers(&network).await;
+        network.set_services(vec![service(&[&a])]).await.unwrap();
+        assert!(!network.repair_rules().await.unwrap(), "nothing was wrong");
+        for flush in ["flush ruleset", "flush table ip mainstay-t"] {
+            run("nft", flush);
+            assert_ne!(call((VIP, 8080)), "pod-a saw 10.42.0.1");
+            assert!(network.repair_rules().await.unwrap(), "after {flush}");
+            assert_eq!(call((VIP, 8080)), "pod-a saw 10.42.0.1", "after {flush}");
+        }
+        run("nft", "add table ip another");
+        assert!(!network.repair_rules().await.unwrap(), "a table of someone else's is no matter of ours");
     });
 }
 
