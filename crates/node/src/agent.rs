@@ -21,7 +21,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -52,7 +51,7 @@ pub(crate) async fn run(
     let (uid, found, ()) = tokio::join!(registering, node.containers.adopt(), pods.synced());
     let uid = uid?;
     let found = found.map_err(|e| start("adopt containers")(io::Error::other(e)))?;
-    let mut agent = Agent { node: node.clone(), workers: JoinSet::new(), lease: Arc::default(), warming: Arc::default() };
+    let mut agent = Agent { node: node.clone(), workers: JoinSet::new(), lease: Arc::default() };
     agent.adopt(found).await;
     ready();
     tokio::pin!(shutdown);
@@ -105,8 +104,6 @@ struct Agent {
     workers: JoinSet<String>,
     /// At most one renewal at a time.
     lease: Arc<tokio::sync::Mutex<()>>,
-    /// At most one warming-up at a time.
-    warming: Arc<AtomicBool>,
 }
 
 type Received = Result<Change, broadcast::error::RecvError>;
@@ -221,26 +218,14 @@ impl Agent {
         let Some(pod) = current else { return };
         let node_name = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
         let here = node_name == Some(self.node.config.name.as_str());
-        if here || node_name.is_none() {
-            self.expect_launch(uid.as_deref().unwrap_or_default());
+        let is_new = self.node.registry.get(uid.as_deref().unwrap_or_default()).is_none();
+        if is_new && (here || node_name.is_none()) {
+            // Perhaps on its way to here: the slowest of what its container needs begins before the binding is on the disk.
+            self.node.warmth.expect_launch();
         }
-        if here && self.node.registry.get(uid.as_deref().unwrap_or_default()).is_none() {
+        if here && is_new {
             self.begin(pod, BTreeMap::new(), true);
         }
-    }
-
-    /// A pod is on its way, perhaps to here: the slowest of what its container needs begins now, before the binding is on the disk.
-    fn expect_launch(&self, uid: &str) {
-        if self.node.registry.get(uid).is_some() || self.warming.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let warming = self.warming.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = mainstay_supervisor::cgroup::warm_up() {
-                tracing::debug!(%error, "the first process of the next container takes its usual time into its cgroup");
-            }
-            warming.store(false, Ordering::Relaxed);
-        });
     }
 
     fn take_referenced(&self, kind: Referenced, change: Received) {

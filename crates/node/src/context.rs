@@ -4,6 +4,7 @@ use crate::Config;
 use crate::container::etc::{Resolver, host_resolver};
 use crate::container::fields::Surroundings;
 use crate::container::spec::Machine;
+use crate::container::warmth::Warmth;
 use crate::gate::Gate;
 use crate::registry::Registry;
 use mainstay_client::{Cluster, Recorder};
@@ -26,6 +27,7 @@ pub(crate) struct Node {
     pub(crate) ip: Ipv4Addr,
     pub(crate) resolver: Resolver,
     pub(crate) capacity: Capacity,
+    pub(crate) warmth: Warmth,
 }
 
 /// What the machine has.
@@ -57,6 +59,7 @@ impl Node {
             network,
             resolver: host_resolver(),
             capacity,
+            warmth: Warmth::default(),
             config,
         }
     }

@@ -9,3 +9,4 @@ pub(crate) mod rootfs;
 pub(crate) mod spec;
 pub(crate) mod termination;
 pub(crate) mod user;
+pub(crate) mod warmth;

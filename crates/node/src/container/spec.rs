@@ -7,7 +7,7 @@ use crate::quantity;
 use k8s_openapi::api::core::v1::{Container, Pod, SecurityContext};
 use mainstay_supervisor::defaults;
 use oci_spec::image::ImageConfiguration;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Capabilities, LinuxSeccomp, Spec};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -49,6 +49,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) shm: &'a Path,
     pub(crate) binds: &'a [Bind],
     pub(crate) machine: Machine,
+    /// Where Localhost seccomp profiles are.
+    pub(crate) profiles: &'a Path,
 }
 
 /// What containerd gives, without MKNOD: with it and a device rule that did not take, root opens the host's disk.
@@ -90,23 +92,35 @@ pub(crate) fn spec(inputs: &Inputs<'_>) -> Result<Spec, String> {
         linux["sysctl"] = sysctls.iter().map(|s| (s.name.clone(), Value::String(s.value.clone()))).collect::<serde_json::Map<_, _>>().into();
     }
     let mut spec: Spec = serde_json::from_value(value).map_err(|e| format!("runtime specification: {e}"))?;
-    if !privileged && seccomp_wanted(inputs.pod, &context)? {
+    if !privileged {
         let granted = spec.process().as_ref().and_then(|p| p.capabilities().as_ref()).and_then(|c| c.bounding().clone()).unwrap_or_default();
-        let profile = defaults::default_seccomp(&granted).map_err(|e| format!("seccomp profile: {e}"))?;
+        let profile = seccomp(inputs.pod, &context, inputs.profiles, &granted)?;
         if let Some(linux) = spec.linux_mut() {
-            linux.set_seccomp(Some(profile));
+            linux.set_seccomp(profile);
         }
     }
     Ok(spec)
 }
 
-/// RuntimeDefault unless the pod says Unconfined: the safe choice where upstream leaves it to a kubelet flag.
-fn seccomp_wanted(pod: &Pod, context: &SecurityContext) -> Result<bool, String> {
+/// RuntimeDefault unless the pod says Unconfined: the safe choice where upstream leaves it to a kubelet flag. A Localhost profile is a file in the
+/// runtime specification's form below `<data-dir>/seccomp/`, as below the kubelet's root directory; the API has refused names that lead out of it.
+fn seccomp(pod: &Pod, context: &SecurityContext, profiles: &Path, granted: &Capabilities) -> Result<Option<LinuxSeccomp>, String> {
     let of_pod = || pod.spec.as_ref()?.security_context.as_ref()?.seccomp_profile.as_ref();
-    match context.seccomp_profile.as_ref().or_else(of_pod).map(|p| p.type_.as_str()) {
-        None | Some("RuntimeDefault") => Ok(true),
-        Some("Unconfined") => Ok(false),
-        Some(other) => Err(format!("seccompProfile {other} is not supported on this node")),
+    let wanted = context.seccomp_profile.as_ref().or_else(of_pod);
+    match wanted.map(|p| p.type_.as_str()) {
+        None | Some("RuntimeDefault") => defaults::default_seccomp(granted).map(Some).map_err(|e| format!("seccomp profile: {e}")),
+        Some("Unconfined") => Ok(None),
+        Some("Localhost") => {
+            let name = wanted.and_then(|p| p.localhost_profile.as_deref()).unwrap_or_default();
+            let plain = Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+            if name.is_empty() || !plain {
+                return Err(format!("seccomp profile {name:?}: localhostProfile must be a relative path without .."));
+            }
+            let file = profiles.join(name);
+            let text = std::fs::read(&file).map_err(|e| format!("cannot load seccomp profile {:?}: {e}", file.display()))?;
+            serde_json::from_slice(&text).map(Some).map_err(|e| format!("decoding seccomp profile {:?} failed: {e}", file.display()))
+        }
+        Some(other) => Err(format!("seccompProfile {other} is not known")),
     }
 }
 
@@ -361,6 +375,7 @@ mod tests {
                 Bind { source: "/a".into(), destination: "/a".into(), read_only: false, propagation: "rprivate" },
             ],
             machine: Machine { memory_bytes: 1 << 30, cgroup_v2: true, lowest_oom_score: 0 },
+            profiles: Path::new("/profiles"),
         };
         serde_json::to_value(spec(&inputs).unwrap()).unwrap()
     }
@@ -396,6 +411,30 @@ mod tests {
         let privileged = of(json!({"privileged": true}));
         assert_eq!(privileged["linux"].get("maskedPaths"), None);
         assert_eq!(privileged["process"]["capabilities"]["bounding"].as_array().unwrap().len(), ALL_CAPABILITIES.len());
+    }
+
+    #[test]
+    fn a_seccomp_profile_is_the_default_none_or_a_file_of_the_node() {
+        let dir = std::env::temp_dir().join(format!("mainstay-seccomp-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("db")).unwrap();
+        std::fs::write(dir.join("db/strict.json"), r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}"#).unwrap();
+        std::fs::write(dir.join("bad.json"), "x").unwrap();
+        for (profile, want) in [
+            (json!({"type": "RuntimeDefault"}), Ok(true)),
+            (json!({"type": "Unconfined"}), Ok(false)),
+            (json!({"type": "Localhost", "localhostProfile": "db/strict.json"}), Ok(true)),
+            (json!({"type": "Localhost", "localhostProfile": "bad.json"}), Err("decoding seccomp profile")),
+            (json!({"type": "Localhost", "localhostProfile": "none.json"}), Err("cannot load seccomp profile")),
+            (json!({"type": "Localhost", "localhostProfile": "../bad.json"}), Err("must be a relative path")),
+        ] {
+            let context = serde_json::from_value(json!({"seccompProfile": profile})).unwrap();
+            let found = seccomp(&Pod::default(), &context, &dir, &Capabilities::new());
+            match want {
+                Ok(some) => assert_eq!(found.unwrap().is_some(), some, "{profile}"),
+                Err(words) => assert!(found.unwrap_err().contains(words), "{profile}"),
+            }
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -154,6 +154,7 @@ impl Order {
             shm: &self.paths.shm(),
             binds: &binds,
             machine: self.node.machine,
+            profiles: &self.node.config.data_dir.join("seccomp"),
         })
         .map_err(|message| if message == "no command specified" { Failure::create(message) } else { Failure::config(message) })
     }

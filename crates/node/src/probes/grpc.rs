@@ -63,3 +63,44 @@ fn message(service: &str) -> Bytes {
     framed.extend_from_slice(&body);
     framed.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    /// Answers one connection as a gRPC server does: head, one message (if any), trailers.
+    async fn serve(state: Option<u8>, status: &'static str) -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| async move {
+                assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                assert_eq!(&body[..], b"\0\0\0\0\x04\x0a\x02db");
+                let message = state.map(|s| Frame::data(Bytes::from(vec![0, 0, 0, 0, 2, 0x08, s])));
+                let trailers = http::HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), http::HeaderValue::from_static(status))]);
+                let frames = message.into_iter().chain([Frame::trailers(trailers)]).map(Ok::<_, std::convert::Infallible>);
+                let answer = http::Response::builder().header("content-type", "application/grpc").body(StreamBody::new(futures::stream::iter(frames)));
+                Ok::<_, http::Error>(answer.unwrap())
+            });
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn the_health_services_answer_decides() {
+        for (state, status, want) in [
+            (Some(1), "0", Ok(())),
+            (Some(2), "0", Err("service unhealthy (responded with 2)")),
+            (None, "12", Err("error: health rpc probe failed: grpc status 12")),
+        ] {
+            let port = serve(state, status).await;
+            let got = check(Ipv4Addr::LOCALHOST, port, "db", Duration::from_secs(5)).await;
+            assert_eq!(got, want.map_err(str::to_owned));
+        }
+    }
+}

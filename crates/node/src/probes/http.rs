@@ -139,4 +139,29 @@ mod tests {
             assert_eq!(got, want, "{answer}");
         }
     }
+
+    #[tokio::test]
+    async fn a_server_with_a_certificate_that_nobody_signed_is_probed_over_tls() {
+        let made = rcgen::generate_simple_self_signed(vec!["db".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = i32::from(listener.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await.unwrap();
+            let mut buffer = [0; 512];
+            let _ = stream.read(&mut buffer).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            let _ = stream.shutdown().await;
+        });
+        let port = k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(port);
+        let action = HTTPGetAction { port, scheme: Some("HTTPS".into()), ..HTTPGetAction::default() };
+        assert_eq!(get(&action, &Container::default(), Ipv4Addr::LOCALHOST, Duration::from_secs(5)).await, Ok(()));
+    }
 }
