@@ -5,7 +5,11 @@ use mainstay_e2e::Machine;
 use std::net::TcpListener;
 use std::process::Command;
 
-pub(crate) const TESTS: &[crate::OwnTest] = &[("two_instances_side_by_side_leave_nothing_behind", side_by_side), ("what_cannot_start_says_why_and_leaves_nothing", refusals)];
+pub(crate) const TESTS: &[crate::OwnTest] = &[
+    ("two_instances_side_by_side_leave_nothing_behind", side_by_side),
+    ("an_instance_whose_data_was_removed_is_purged_all_the_same", data_removed),
+    ("what_cannot_start_says_why_and_leaves_nothing", refusals),
+];
 
 /// What an instance takes from the kernel and the file system, by name.
 fn traces(machine: &Machine) -> String {
@@ -13,7 +17,11 @@ fn traces(machine: &Machine) -> String {
         "cat /proc/self/mountinfo | grep -c {data}; ls /run/mainstay 2>/dev/null | wc -l; ip -o link | grep -c ' ms'; find /sys/fs/cgroup -maxdepth 2 -name 'mainstay*' | wc -l; ls {data} 2>/dev/null | wc -l",
         data = machine.data_dir.display()
     );
-    String::from_utf8_lossy(&Command::new("sh").args(["-c", &script]).output().expect("sh").stdout).into_owned()
+    shell(&script)
+}
+
+fn shell(script: &str) -> String {
+    String::from_utf8_lossy(&Command::new("sh").args(["-c", script]).output().expect("sh").stdout).into_owned()
 }
 
 fn side_by_side() {
@@ -33,6 +41,24 @@ fn side_by_side() {
     second.down(&["--purge", "--yes", "--timeout", "5"]).expect("purge the second");
     let left = traces(&second);
     assert!(left.lines().next() == Some("0") && left.lines().last() == Some("0"), "left behind: {left}");
+}
+
+fn data_removed() {
+    let machine = Machine::start("removed", 16453).expect("it starts");
+    let k = machine.kubectl();
+    k.ok(&["run", "p", "--image=busybox:1.35", "--", "sleep", "300"]);
+    k.ok(&["wait", "--for=condition=Ready", "pod/p", "--timeout=30s"]);
+    let launched = shell(&format!("grep -ls {} /run/mainstay/*/containers/*/launch.json", machine.data_dir.display()));
+    let instance = launched.split('/').nth(3).expect("its run directory").to_owned();
+    machine.kill().expect("kill");
+    // As people do it; what is mounted in there resists.
+    let _ = Command::new("rm").args(["-rf", "--one-file-system"]).arg(&machine.data_dir).output().expect("rm");
+    machine.down(&["--purge", "--yes"]).expect("purge");
+    let script = format!(
+        "find /run/mainstay /sys/fs/cgroup -maxdepth 2 -name '*{instance}*' 2>/dev/null; ip -o link | grep 'ms{instance}-'; nft list tables | grep {instance}; grep {} /proc/self/mountinfo; ls -d {0} 2>/dev/null",
+        machine.data_dir.display()
+    );
+    assert_eq!(shell(&script), "", "left behind");
 }
 
 fn refusals() {

@@ -9,6 +9,7 @@ mod manifests;
 mod mariadb;
 mod mongodb;
 mod own;
+mod pods;
 mod postgres;
 mod readme;
 mod regions;
@@ -68,6 +69,7 @@ fn main() -> std::process::ExitCode {
     for (suite, tests) in OWN_SUITES {
         trials.extend(tests.iter().map(|(name, run)| Trial::test(format!("{suite}::{name}"), move || guarded(run))));
     }
+    trials.extend(pods::TESTS.iter().map(|(name, run)| Trial::test(format!("pods::{name}"), move || guarded(|| run(shared())))));
     let conclusion = libtest_mimic::run(&arguments, trials);
     if let Some(machine) = SHARED.get() {
         if conclusion.has_failed() {

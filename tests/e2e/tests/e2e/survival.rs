@@ -4,7 +4,11 @@ use crate::own::Own;
 use mainstay_e2e::eventually;
 use std::time::Duration;
 
-pub(crate) const TESTS: &[crate::OwnTest] = &[("pods_outlive_a_killed_engine_and_are_adopted", adopted), ("down_and_up_run_the_same_pods_on_the_same_claims", down_up)];
+pub(crate) const TESTS: &[crate::OwnTest] = &[
+    ("pods_outlive_a_killed_engine_and_are_adopted", adopted),
+    ("init_containers_and_sidecars_are_adopted_with_their_exit_codes", stages),
+    ("down_and_up_run_the_same_pods_on_the_same_claims", down_up),
+];
 
 const SET: &str = r#"
 apiVersion: apps/v1
@@ -48,6 +52,55 @@ fn adopted() {
     assert_eq!(k.ok(&["exec", "s-0", "--", "sh", "-c", "wc -l < /data/starts"]), "1", "started once");
     let lines: Vec<u64> = k.ok(&["logs", "s-0"]).lines().filter_map(|l| l.strip_prefix("line ")?.parse().ok()).collect();
     assert!(lines.windows(2).all(|w| w[1] == w[0] + 1) && lines.len() > 10, "no line is missing");
+}
+
+const STAGES: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: staged}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 2
+  initContainers:
+  - {name: side, image: "busybox:1.35", restartPolicy: Always, command: [sh, -c, "trap 'exit 3' TERM; echo side; while true; do sleep 0.1; done"]}
+  - {name: init, image: "busybox:1.35", command: [sh, -c, "sleep 3; echo init"]}
+  containers:
+  - {name: main, image: "busybox:1.35", command: [sh, -c, "sleep 3; echo main; exit 7"]}
+"#;
+
+fn stages() {
+    let machine = Machine::start("stages", 16452).expect("the engine starts");
+    let k = machine.kubectl();
+    k.apply(STAGES);
+    eventually("the init container runs", Duration::from_secs(30), || {
+        let since = k.field("pod/staged", "{.status.initContainerStatuses[1].state.running.startedAt}");
+        if since.is_empty() { Err("not yet") } else { Ok(()) }
+    });
+    let side = k.field("pod/staged", "{.status.initContainerStatuses[0].containerID}");
+    machine.kill().expect("kill while the init container runs");
+    machine.up().expect("up again");
+    k.until("pod/staged", "{.status.initContainerStatuses[1].state.terminated.exitCode}", "0", 20);
+    k.until("pod/staged", "{.status.phase}", "Running", 20);
+    let uid = k.field("pod/staged", "{.metadata.uid}");
+    machine.kill().expect("kill while the main container runs");
+    let run = format!("{}.main.0", uid);
+    eventually("the main container ends while nobody watches", Duration::from_secs(20), || {
+        let instances = std::fs::read_dir("/run/mainstay").into_iter().flatten().flatten();
+        let recorded = instances.map(|i| i.path().join("containers").join(&run).join("exit.json")).any(|f| f.exists());
+        if recorded { Ok(()) } else { Err("it has no exit record") }
+    });
+    machine.up().expect("up again");
+    k.until("pod/staged", "{.status.containerStatuses[0].state.terminated.exitCode}", "7", 20);
+    k.until("pod/staged", "{.status.initContainerStatuses[0].state.terminated.exitCode}", "3", 20);
+    k.until("pod/staged", "{.status.phase}", "Failed", 20);
+    let id = "{.status.initContainerStatuses[0].containerID}";
+    assert_eq!(k.field("pod/staged", id), side, "the sidecar was not started again");
+    let restarts = "{.status.initContainerStatuses[*].restartCount}{.status.containerStatuses[*].restartCount}";
+    assert_eq!(k.field("pod/staged", restarts), "0 00");
+    for (container, line) in [("side", "side"), ("init", "init"), ("main", "main")] {
+        assert_eq!(k.ok(&["logs", "staged", "-c", container]), line);
+    }
+    machine.down(&["--purge", "--yes"]).expect("purge");
 }
 
 fn down_up() {
