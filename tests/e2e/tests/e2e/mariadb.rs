@@ -4,7 +4,7 @@ use crate::own::{Own, replace};
 use mainstay_e2e::{Kubectl, Machine, Terminal, Writer, eventually, lost, repository};
 use std::time::Duration;
 
-pub(crate) const TESTS: &[crate::Test] = &[("replicas_copy_follow_and_come_back", follows), ("a_set_of_one_grows_by_replicas_that_hold_the_earlier_rows", grows)];
+pub(crate) const TESTS: &[crate::Test] = &[("replicas_copy_follow_and_come_back", follows), ("a_set_of_one_grows_by_replicas_that_hold_the_earlier_rows", grows), ("the_image_understands_what_the_well_known_ones_do", others)];
 pub(crate) const OWN: &[crate::OwnTest] = &[("mariadb_follows_while_the_engine_is_killed", engine_killed)];
 
 const PASSWORD: &str = "rootpass123";
@@ -108,6 +108,82 @@ fn grows(machine: &Machine) {
     ready(&k, "2");
     expect(&k, "mysql-1", "SELECT GROUP_CONCAT(x) FROM t", "1,2,3,4,5");
     k.ok(&["delete", "-f", &example(), "--wait=false"]);
+}
+
+/// A set as others write it for the well-known images: root's start, odd passwords, files, scripts, arguments, their health check.
+const OTHERS: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: initdb}
+data:
+  a.sql: "CREATE TABLE users (name VARCHAR(50)); INSERT INTO users VALUES ('Alice'), ('Bob');"
+  b.sh: echo "from a script on $MYSQL_DATABASE"
+  my.cnf: "[mysqld]\nmax_connections = 77\n"
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: password}
+stringData: {user: user-password}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: mysql}
+spec:
+  serviceName: mysql
+  selector: {matchLabels: {app: mysql}}
+  template:
+    metadata: {labels: {app: mysql}}
+    spec:
+      containers:
+      - name: mysql
+        image: mariadb:10.11
+        args: ["--character-set-server=utf8mb4", "--collation-server=utf8mb4_unicode_ci"]
+        env:
+        - {name: MYSQL_ROOT_PASSWORD, value: 'it''s "odd" \ x'}
+        - {name: MYSQL_PWD, value: for-clients-only}
+        - {name: MYSQL_DATABASE, value: test_app}
+        - {name: MYSQL_USER, value: app}
+        - {name: MYSQL_PASSWORD_FILE, value: /secret/user}
+        readinessProbe: {exec: {command: [healthcheck.sh, --connect, --innodb_initialized]}, periodSeconds: 1}
+        volumeMounts:
+        - {name: data, mountPath: /var/lib/mysql}
+        - {name: initdb, mountPath: /docker-entrypoint-initdb.d/a.sql, subPath: a.sql}
+        - {name: initdb, mountPath: /docker-entrypoint-initdb.d/b.sh, subPath: b.sh}
+        - {name: initdb, mountPath: /etc/mysql/conf.d/my.cnf, subPath: my.cnf}
+        - {name: secret, mountPath: /secret}
+      volumes:
+      - {name: initdb, configMap: {name: initdb}}
+      - {name: secret, secret: {secretName: password}}
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: no-password}
+spec: {restartPolicy: Never, containers: [{name: c, image: "mariadb:10.11"}]}
+"#;
+
+fn others(machine: &Machine) {
+    machine.import(&["mariadb"]).expect("the image");
+    let k = machine.namespace("mariadb-others");
+    k.apply(OTHERS);
+    ready(&k, "1");
+    // Ready means that it serves: not the server of the first start, which has no TCP.
+    let user = ["exec", "mysql-0", "--", "mysql", "-u", "app", "-puser-password", "-BN", "test_app", "-e"];
+    assert_eq!(k.ok(&[&user[..], &["SELECT GROUP_CONCAT(name), @@max_connections, @@collation_server FROM users"]].concat()), "Alice,Bob\t77\tutf8mb4_unicode_ci");
+    let root = k.ok(&["exec", "mysql-0", "--", "sh", "-c", r#"mysql -u root -p"$MYSQL_ROOT_PASSWORD" -BNe "SELECT COUNT(*) FROM mysql.global_priv WHERE JSON_VALUE(priv, '$.authentication_string') = '' AND user <> 'mariadb.sys'"; stat -c %u:%g /proc/1"#]);
+    assert_eq!(root.split_whitespace().collect::<Vec<_>>(), ["0", "999:999"], "no account without a password; the server runs as mysql");
+    assert!(k.ok(&["logs", "mysql-0"]).contains("from a script on test_app"));
+    replace(&k, "mysql-0", &[]);
+    ready(&k, "1");
+    eventually("the rows are there", Duration::from_secs(30), || match k.run(&[&user[..], &["SELECT COUNT(*) FROM users"]].concat()) {
+        found if found.out.trim() == "2" => Ok(()),
+        found => Err(found.err),
+    });
+    k.until("pod/no-password", "{.status.phase}", "Failed", 30);
+    assert!(k.ok(&["logs", "no-password"]).contains("MARIADB_ROOT_PASSWORD"));
+    k.ok(&["delete", "namespace", "mariadb-others", "--wait=false"]);
 }
 
 fn engine_killed() {
