@@ -12,6 +12,7 @@ mod own;
 mod pods;
 mod postgres;
 mod readme;
+mod redis;
 mod regions;
 mod spdy;
 mod streams;
@@ -43,6 +44,7 @@ const SHARED_SUITES: &[(&str, &[Test])] = &[
     ("postgres", postgres::TESTS),
     ("mariadb", mariadb::TESTS),
     ("galera", galera::TESTS),
+    ("redis", redis::TESTS),
     ("regions", regions::TESTS),
 ];
 
@@ -51,6 +53,7 @@ const OWN_SUITES: &[(&str, &[OwnTest])] = &[
     ("postgres", postgres::OWN),
     ("mariadb", mariadb::OWN),
     ("galera", galera::OWN),
+    ("redis", redis::OWN),
     ("regions", regions::OWN),
     ("mongodb", mongodb::TESTS),
     ("survival", survival::TESTS),
