@@ -3,7 +3,9 @@
 use crate::own::{Own, replace};
 use mainstay_e2e::{Kubectl, Machine, Writer, eventually, lost, repository};
 use std::collections::HashSet;
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 pub(crate) const TESTS: &[crate::Test] = &[
@@ -64,12 +66,34 @@ fn streams(machine: &Machine) {
     let line = "for i in $(seq 30); do psql -h postgres-read -U postgres -Atc 'SELECT inet_server_addr()'; done";
     let served = k.ok(&["run", "reader", "--rm", "-i", "--quiet", "--restart=Never", "--image=postgres:15", "--image-pull-policy=IfNotPresent", "--env=PGPASSWORD=change-me", "--", "bash", "-c", line]);
     assert!(served.lines().collect::<HashSet<_>>().len() > 1, "{served}");
+    answers_through_a_forwarded_port(&k);
     for member in ["postgres-1", "postgres-0"] {
         k.ok(&["delete", "pod", member]);
         formed(&k, "postgres-0");
         expect(&k, member, "SELECT x FROM t", "42");
     }
     k.ok(&["delete", "-f", &repository().join("examples/postgres").to_string_lossy(), "--wait=false"]);
+}
+
+/// From the host, which need not have psql: the protocol's first question (may I use TLS?) has a one-letter answer.
+#[track_caller]
+fn answers_through_a_forwarded_port(k: &Kubectl) {
+    let mut forward = k.command(&["port-forward", "service/postgres-primary", ":5432"]).stdout(Stdio::piped()).spawn().expect("kubectl runs");
+    let mut line = String::new();
+    // Kept open: kubectl says more, and ends when nobody can hear it.
+    let mut said = BufReader::new(forward.stdout.take().expect("it was piped"));
+    said.read_line(&mut line).expect("a line");
+    let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("{line:?}")).to_owned();
+    let mut answer = [0];
+    let asked = TcpStream::connect(&address).and_then(|mut server| {
+        server.set_read_timeout(Some(Duration::from_secs(20)))?;
+        server.write_all(&[0, 0, 0, 8, 4, 210, 22, 47])?;
+        server.read_exact(&mut answer)
+    });
+    let _ = forward.kill();
+    let _ = forward.wait();
+    asked.expect("PostgreSQL answers");
+    assert!(matches!(answer, [b'N' | b'S']), "{answer:?}");
 }
 
 /// `failover.sh`, as a user runs it; the new primary.
