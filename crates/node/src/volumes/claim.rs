@@ -27,7 +27,9 @@ pub(crate) async fn mount(context: &Context<'_>, name: &str, read_only: bool) ->
         return Err(format!("persistentvolume {volume_name:?}: volumes of this type are not supported on this node; `local` and `hostPath` are"));
     };
     let ours = context.config.data_dir.join("volumes");
-    let group = context.fs_group();
+    // Once, before the first container: what a program restricted since (a key, a cookie) stays so while it runs. Upstream: localVolumeMounter's
+    // SetUpAt (pkg/volume/local/local.go) leaves alone what is mounted already.
+    let group = context.fs_group().filter(|_| !context.begun);
     let on_mismatch = context.pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|s| s.fs_group_change_policy.as_deref())
         == Some("OnRootMismatch");
     let checked = path.clone();

@@ -40,6 +40,8 @@ pub(crate) struct Context<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) around: &'a Surroundings,
     pub(crate) tokens: &'a Tokens,
+    /// Containers of the pod run or ran: this is an adopted pod, whose volumes are its own by now.
+    pub(crate) begun: bool,
 }
 
 impl Context<'_> {

@@ -88,9 +88,10 @@ impl Worker {
     pub(super) fn mount_volumes(&mut self) {
         self.state.volumes = Stage::Working;
         let (node, pod, paths, tokens, ip) = (self.node.clone(), self.pod.clone(), self.paths.clone(), self.tokens.clone(), self.pod_ip());
+        let begun = !self.containers.is_empty();
         self.spawn(async move {
             let around = node.surroundings(&ip);
-            let context = volumes::Context { config: &node.config, cluster: &node.cluster, paths: &paths, pod: &pod, around: &around, tokens: &tokens };
+            let context = volumes::Context { config: &node.config, cluster: &node.cluster, paths: &paths, pod: &pod, around: &around, tokens: &tokens, begun };
             Message::Volumes(volumes::mount_all(&context).await)
         });
     }
@@ -104,7 +105,7 @@ impl Worker {
         let (node, pod, paths, tokens, ip) = (self.node.clone(), self.pod.clone(), self.paths.clone(), self.tokens.clone(), self.pod_ip());
         self.spawn(async move {
             let around = node.surroundings(&ip);
-            let context = volumes::Context { config: &node.config, cluster: &node.cluster, paths: &paths, pod: &pod, around: &around, tokens: &tokens };
+            let context = volumes::Context { config: &node.config, cluster: &node.cluster, paths: &paths, pod: &pod, around: &around, tokens: &tokens, begun: true };
             Message::Refreshed(volumes::refresh(&context).await)
         });
     }
