@@ -2,8 +2,10 @@
 //!
 //! Needs root, the debug build of `mainstay` and the images (`scripts/test` makes both). `cargo test -p mainstay-e2e -- NAME` runs a part.
 
+mod clusters;
 mod galera;
 mod instances;
+mod kafka;
 mod kubectl;
 mod manifests;
 mod mariadb;
@@ -56,6 +58,8 @@ const OWN_SUITES: &[(&str, &[OwnTest])] = &[
     ("redis", redis::OWN),
     ("regions", regions::OWN),
     ("mongodb", mongodb::TESTS),
+    ("clusters", clusters::TESTS),
+    ("kafka", kafka::TESTS),
     ("survival", survival::TESTS),
     ("instances", instances::TESTS),
     ("readme", readme::TESTS),
