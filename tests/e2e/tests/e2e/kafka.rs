@@ -25,7 +25,7 @@ fn kraft() {
 fn with_zookeeper() {
     let machine = Own::start("kafka-zookeeper", 16477, &["kafka", "zookeeper"]);
     let k = machine.kubectl();
-    k.ok(&["apply", "-f", &example("zookeeper"), "-f", &example("kafka-zookeeper")]);
+    k.ok(&["apply", "-f", &example("kafka-zookeeper")]);
     ready(&k, "kafka", 3, 240);
     let ids = exec(&k, "zookeeper-0", &["zkCli.sh", "ls", "/kafka/brokers/ids"]).expect("the brokers' numbers");
     assert!(ids.contains("[0, 1, 2]"), "{ids}");
