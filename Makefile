@@ -12,7 +12,8 @@ build:
 images: build
 	cargo xtask images
 
-demo: images
+demo: build
+	cargo xtask images postgres nginx
 	scripts/demo $(MAINSTAY)
 
 test:

@@ -44,7 +44,7 @@ fn side_by_side() {
 }
 
 fn data_removed() {
-    let machine = Machine::start("removed", 16453).expect("it starts");
+    let machine = Own::start("removed", 16453, &["busybox"]);
     let k = machine.kubectl();
     k.ok(&["run", "p", "--image=busybox:1.35", "--", "sleep", "300"]);
     k.ok(&["wait", "--for=condition=Ready", "pod/p", "--timeout=30s"]);

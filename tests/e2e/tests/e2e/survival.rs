@@ -69,7 +69,7 @@ spec:
 "#;
 
 fn stages() {
-    let machine = Machine::start("stages", 16452).expect("the engine starts");
+    let machine = Own::start("stages", 16452, &["busybox"]);
     let k = machine.kubectl();
     k.apply(STAGES);
     eventually("the init container runs", Duration::from_secs(30), || {
@@ -100,7 +100,6 @@ fn stages() {
     for (container, line) in [("side", "side"), ("init", "init"), ("main", "main")] {
         assert_eq!(k.ok(&["logs", "staged", "-c", container]), line);
     }
-    machine.down(&["--purge", "--yes"]).expect("purge");
 }
 
 fn down_up() {
