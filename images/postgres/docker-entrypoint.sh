@@ -95,7 +95,10 @@ run_scripts() {
 # The first start happens without TCP, so that nobody connects to a half-made database.
 first_start() {
 	export PGPASSWORD=${PGPASSWORD-$POSTGRES_PASSWORD}
-	PGUSER=${PGUSER-$POSTGRES_USER} pg_ctl -D "$PGDATA" -o "$(printf '%q ' "${@:2}") -c listen_addresses='' -p ${PGPORT:-5432}" -w start
+	local options=
+	# Without arguments printf would write one that is empty, which the server refuses.
+	[ $# -lt 2 ] || printf -v options '%q ' "${@:2}"
+	PGUSER=${PGUSER-$POSTGRES_USER} pg_ctl -D "$PGDATA" -o "$options -c listen_addresses='' -p ${PGPORT:-5432}" -w start
 	if [ "$POSTGRES_DB" != postgres ] && [ -z "$(sql --dbname postgres --set db="$POSTGRES_DB" --tuples-only <<<"SELECT 1 FROM pg_database WHERE datname = :'db';")" ]; then
 		sql --dbname postgres --set db="$POSTGRES_DB" <<<'CREATE DATABASE :"db";'
 	fi

@@ -90,14 +90,14 @@ impl Kubectl {
     /// Applies a manifest that must be refused with these words.
     #[track_caller]
     pub fn refuses(&self, args: &[&str], input: &str, words: &str) {
-        let answer = self.with_input(args, input);
+        let answer = self.with_input(args, &as_yaml(input));
         assert!(answer.code != 0 && answer.err.contains(words), "kubectl {} should fail with {words:?}, but: {answer:?}", args.join(" "));
     }
 
     /// `kubectl apply -f -`.
     #[track_caller]
     pub fn apply(&self, manifest: &str) -> String {
-        let answer = self.with_input(&["apply", "-f", "-"], manifest);
+        let answer = self.with_input(&["apply", "-f", "-"], &as_yaml(manifest));
         assert_eq!(answer.code, 0, "kubectl apply: {}{}\n{manifest}", answer.out, answer.err);
         answer.out
     }
@@ -127,4 +127,9 @@ impl Kubectl {
             if found.out.is_empty() { Err(found.err) } else { Ok(found.out) }
         })
     }
+}
+
+/// kubectl up to 1.32 takes a text that begins with a brace for JSON; it may be YAML in flow style.
+fn as_yaml(manifest: &str) -> String {
+    if manifest.starts_with('{') { format!("---\n{manifest}") } else { manifest.to_owned() }
 }
