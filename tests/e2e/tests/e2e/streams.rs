@@ -153,7 +153,7 @@ fn postgresql(machine: &Machine) {
     k.ok(&run);
     k.ok(&["wait", "--for=condition=Ready", "pod/p", "--timeout=60s"]);
     // kubectl gives a forward up at the first refused connection, so each try is a new one.
-    eventually("PostgreSQL asks for a password", Duration::from_secs(90), || {
+    eventually("PostgreSQL lets in who comes from its own loopback, as a forward does", Duration::from_secs(90), || {
         let forward = Background::forward(&k, "pod/p", ":5432");
         let mut stream = forward.connect();
         let words = b"user\0postgres\0database\0postgres\0\0";
@@ -163,8 +163,8 @@ fn postgresql(machine: &Machine) {
         stream.write_all(&startup).map_err(|error| error.to_string())?;
         let mut answer = [0; 9];
         stream.read_exact(&mut answer).map_err(|error| error.to_string())?;
-        // AuthenticationSASL, code 10.
-        if answer[0] == b'R' && answer[5..9] == [0, 0, 0, 10] { Ok(()) } else { Err(format!("{answer:?}")) }
+        // AuthenticationOk, code 0: initdb trusts 127.0.0.1.
+        if answer[0] == b'R' && answer[5..9] == [0, 0, 0, 0] { Ok(()) } else { Err(format!("{answer:?}")) }
     });
     k.ok(&["delete", "pod", "p", "--wait=false", "--grace-period=1"]);
 }
